@@ -1,0 +1,1 @@
+"""Corpora: where text comes from, how it becomes numbers, and the order it is read in."""

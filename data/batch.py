@@ -1,0 +1,61 @@
+"""Batches of sentences of one length, so that nothing is padded and nothing is masked."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from data.corpus import Split
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B sentences of T predicted tokens each.
+
+    tokens: (B, T) int64, the words and the final `</s>`, without `<s>`. indices: (B,) int64, which sentences of
+    the split they are.
+    """
+
+    tokens: torch.Tensor
+    indices: torch.Tensor
+
+
+def batches(split: Split, size: int, seed: int, epoch: int, *, reshuffle: bool = False) -> Iterator[Batch]:
+    """Every sentence once, in an order that (seed, epoch) alone decides; the global generators are left alone.
+
+    Which sentences share a batch is the same in all epochs, as in the code of Kim et al. and He et al.; with
+    `reshuffle` it is drawn anew each epoch. The last batch of a length may be smaller than `size`.
+    """
+    generator = np.random.default_rng(np.random.SeedSequence([seed, epoch]))
+    sentences = np.arange(split.num_sentences)
+    groups = _groups(split, generator.permutation(sentences) if reshuffle else sentences, size)
+    for index in generator.permutation(len(groups)):
+        yield _batch(split, groups[index])
+
+
+def sequential_batches(split: Split, size: int) -> Iterator[Batch]:
+    """Every sentence once, shortest first, sentences of one length in the order of the corpus: for evaluation."""
+    for group in _groups(split, np.arange(split.num_sentences), size):
+        yield _batch(split, group)
+
+
+def num_batches(split: Split, size: int) -> int:
+    """Batches in an epoch, the same for every seed, epoch and kind of shuffling."""
+    _, counts = np.unique(split.lengths, return_counts=True)
+    return int((-(-counts // size)).sum())
+
+
+def _groups(split: Split, sentences: npt.NDArray[np.int64], size: int) -> list[npt.NDArray[np.int64]]:
+    """Cut sentences into groups of one length and at most `size`, by length and then in the order given."""
+    assert size >= 1
+    by_length = sentences[np.argsort(split.lengths[sentences], kind="stable")]
+    _, starts = np.unique(split.lengths[by_length], return_index=True)
+    runs = np.split(by_length, starts[1:])
+    return [run[start : start + size] for run in runs for start in range(0, len(run), size)]
+
+
+def _batch(split: Split, indices: npt.NDArray[np.int64]) -> Batch:
+    # A copy of the indices: a view would let whoever holds a batch change the batches that follow.
+    return Batch(torch.from_numpy(split.rows(indices)), torch.from_numpy(indices.copy()))

@@ -1,0 +1,1 @@
+"""One dataset a file: a module here is a `kind:` of the `data` group by being here."""

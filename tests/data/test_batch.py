@@ -1,0 +1,81 @@
+"""Batches: one length, every sentence once, an order that seed and epoch alone decide."""
+
+import random
+from collections.abc import Iterable
+
+import numpy as np
+import pytest
+import torch
+
+from data.batch import Batch, batches, num_batches, sequential_batches
+from data.corpus import Split
+
+SIZE = 4
+
+
+@pytest.fixture
+def split() -> Split:
+    """101 sentences of 1 to 9 tokens; each token tells its sentence."""
+    lengths = np.random.default_rng(0).integers(1, 10, size=101)
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    return Split(np.repeat(np.arange(101), lengths).astype(np.int32), offsets)
+
+
+def order(of: Iterable[Batch]) -> list[list[int]]:
+    return [batch.indices.tolist() for batch in of]
+
+
+@pytest.mark.parametrize("reshuffle", [False, True])
+def test_every_sentence_once_whole_and_unpadded(split: Split, reshuffle: bool) -> None:
+    made = list(batches(split, SIZE, seed=1, epoch=2, reshuffle=reshuffle))
+    assert sorted(i for indices in order(made) for i in indices) == list(range(101))
+    assert len(made) == num_batches(split, SIZE) == len(list(sequential_batches(split, SIZE)))
+    for batch in made:
+        assert batch.tokens.dtype == batch.indices.dtype == torch.int64
+        assert 1 <= len(batch.tokens) <= SIZE
+        assert batch.tokens.shape[1] == split.lengths[batch.indices[0]]
+        assert torch.equal(batch.tokens, batch.indices[:, None].expand_as(batch.tokens))
+
+
+@pytest.mark.parametrize("reshuffle", [False, True])
+def test_order_is_a_function_of_seed_and_epoch(split: Split, reshuffle: bool) -> None:
+    def at(seed: int, epoch: int) -> list[list[int]]:
+        return order(batches(split, SIZE, seed, epoch, reshuffle=reshuffle))
+
+    assert at(1, 2) == at(1, 2)
+    assert at(1, 2) != at(1, 3)
+    assert at(1, 2) != at(2, 1)
+    assert at(1, 2) != at(2, 2)
+
+
+def test_membership_is_fixed_unless_reshuffled(split: Split) -> None:
+    first, second = (sorted(order(batches(split, SIZE, 1, epoch))) for epoch in (0, 1))
+    assert first == second == sorted(order(sequential_batches(split, SIZE)))
+    redrawn = (sorted(map(sorted, order(batches(split, SIZE, 1, epoch, reshuffle=True)))) for epoch in (0, 1))
+    assert next(redrawn) != next(redrawn)
+
+
+def test_sequential_batches_go_by_length_then_corpus(split: Split) -> None:
+    flat = [i for indices in order(sequential_batches(split, SIZE)) for i in indices]
+    assert flat == sorted(range(101), key=lambda i: (split.lengths[i], i))
+
+
+def test_global_generators_are_left_alone(split: Split) -> None:
+    def states() -> list[str]:
+        return [str(random.getstate()), str(np.random.get_state()), str(torch.get_rng_state().tolist())]
+
+    before = states()
+    list(batches(split, SIZE, 1, 2, reshuffle=True))
+    list(sequential_batches(split, SIZE))
+    assert states() == before
+
+
+def test_changing_a_batch_changes_no_other(split: Split) -> None:
+    wanted = order(batches(split, SIZE, 1, 2))
+    got = []
+    for batch in batches(split, SIZE, 1, 2):
+        got.append(batch.indices.tolist())
+        batch.indices.fill_(0)
+        batch.tokens.fill_(0)
+    assert got == wanted
+    assert split.tokens.max() == 100
