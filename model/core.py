@@ -1,0 +1,103 @@
+"""What training and evaluation need of a model: a bound on −log p(x) from tokens and noise, and nothing else.
+
+Shapes: B sentences of one length, T predicted tokens (words and `</s>`), S draws, L latents that one likelihood
+conditions on, n latent dimensions, V predicted words.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor, nn
+
+from data.vocabulary import Vocabulary
+
+
+@dataclass(frozen=True)
+class Bound:
+    """Terms of −log p(x) <= rec + latents * kl; rec, kl: (B,), nats per sentence.
+
+    rec: reconstruction −log p(x | z), averaged over draws. kl: KL(q(z|x) ‖ p(z)) of *one* latent.
+    latents: how many independent latents the likelihood was given: 0 for a language model, whose rec is exact.
+    """
+
+    rec: Tensor
+    kl: Tensor
+    latents: int
+
+    @property
+    def paper(self) -> Tensor:
+        """(B,) rec and one KL term, whatever the number of latents: the paper's −ELBO, not a bound for latents > 1."""
+        return self.rec + self.kl
+
+    @property
+    def strict(self) -> Tensor:
+        """(B,) upper bound on −log p(x): every latent is charged its KL (independent standard-normal priors)."""
+        return self.rec + self.latents * self.kl
+
+
+class TextModel(nn.Module, ABC):
+    """A model of sentences. Its randomness comes in from outside: latents from `noise`, dropout from `generator`.
+
+    latents_per_sentence: L, or 0 for a model without latents. training_draws: S during training.
+    """
+
+    latents_per_sentence: int = 0
+    training_draws: int = 1
+
+    @abstractmethod
+    def initialise(self, generator: torch.Generator) -> None:
+        """Draw every parameter anew, in place."""
+
+    @abstractmethod
+    def draw_noise(self, num_sentences: int, draws: int, generator: torch.Generator) -> Tensor:
+        """(S, L, num_sentences, n) base noise of the latents, from no parameter, so that it can be drawn before."""
+
+    @abstractmethod
+    def bound(self, tokens: Tensor, noise: Tensor, generator: torch.Generator) -> Bound:
+        """The bound of (B, T) tokens at (S, L, B, n) noise; `generator` feeds dropout, unused in evaluation mode."""
+
+    @property
+    @abstractmethod
+    def operations_per_token(self) -> float:
+        """Multiplications of one training step per predicted token, roughly; used to order trials by expected cost."""
+
+
+class Posterior(ABC):
+    """q(z|x) of B sentences."""
+
+    @abstractmethod
+    def sample(self, noise: Tensor) -> Tensor:
+        """(S, L, B, n) latents, differentiable in the posterior's parameters, from base noise of the same shape."""
+
+    @abstractmethod
+    def kl(self) -> Tensor:
+        """(B,) KL(q(z|x) ‖ p(z)) of one latent, nats."""
+
+
+class LatentModel(TextModel):
+    """A model with a posterior and a likelihood; its bound is written here, once for every family and decoder."""
+
+    @abstractmethod
+    def posterior(self, tokens: Tensor, generator: torch.Generator) -> Posterior:
+        """q(z|x) of (B, T) tokens; `generator` feeds the encoder's dropout in training mode."""
+
+    @abstractmethod
+    def log_likelihood(self, tokens: Tensor, latents: Tensor, generator: torch.Generator) -> Tensor:
+        """(S, B) log p(x | z^(1..L)) of (B, T) tokens, nats per sentence, given (S, L, B, n) latents."""
+
+    def bound(self, tokens: Tensor, noise: Tensor, generator: torch.Generator) -> Bound:
+        posterior = self.posterior(tokens, generator)
+        rec = -self.log_likelihood(tokens, posterior.sample(noise), generator)
+        return Bound(rec.mean(dim=0), posterior.kl(), self.latents_per_sentence)
+
+
+class ModelConfig(BaseModel, ABC):
+    """Configuration of an architecture; a concrete one is the `Config` of a module in `model/variants/`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @abstractmethod
+    def build(self, vocabulary: Vocabulary) -> TextModel:
+        """The model for a vocabulary, its parameters not yet drawn. Raises ValueError on fields that contradict."""

@@ -1,0 +1,64 @@
+"""Evaluation of a split: bounds with dropout off and latents sampled; sums over sentences and tokens, then divided."""
+
+import math
+
+import torch
+from pydantic import BaseModel, ConfigDict, PositiveInt
+
+from data.batch import sequential_batches
+from data.corpus import Split
+from model.core import TextModel
+from model.randomness import generator
+
+
+class EvaluateConfig(BaseModel):
+    """samples: draws S of the latents a sentence (of the whole tuple, for averaged hidden states)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    samples: PositiveInt = 1
+    batch_size: PositiveInt = 32
+
+
+@torch.no_grad()
+def evaluate(model: TextModel, split: Split, config: EvaluateConfig, seed: int, purpose: str) -> dict[str, float]:
+    """Metrics of a split at KL weight 1; leaves the model in the mode it was in.
+
+    nll: strict bound on −log p(x) (exact for a language model); nelbo_paper: reconstruction and one KL term; rec, kl:
+    those terms; all in nats per sentence, `</s>` counted. ppl, ppl_paper: exp(total / predicted tokens).
+    The noise belongs to the sentence, not to the batch: the batch size changes nothing but the rounding.
+    """
+    device = next(model.parameters()).device
+    source = generator(seed, f"evaluate/{purpose}", device)
+    noise = model.draw_noise(split.num_sentences, config.samples, source)
+    was_training = model.training
+    model.eval()
+    totals = torch.zeros(4, dtype=torch.float64, device=device)
+    done = 0
+    for batch in sequential_batches(split, config.batch_size):
+        tokens = batch.tokens.to(device)
+        bound = model.bound(tokens, noise[:, :, done : done + len(tokens)], source)
+        done += len(tokens)
+        terms = torch.stack([bound.strict, bound.paper, bound.rec, bound.kl])
+        totals += terms.double().sum(dim=1)
+    model.train(was_training)
+    assert done == split.num_sentences
+    return metrics(totals.tolist(), split.num_sentences, split.num_tokens)
+
+
+def metrics(totals: list[float], sentences: int, tokens: int) -> dict[str, float]:
+    """Named averages of the totals (strict, paper, rec, kl), in nats, over a number of sentences and tokens."""
+    strict, paper, rec, kl = totals
+    return {
+        "nll": strict / sentences,
+        "nelbo_paper": paper / sentences,
+        "rec": rec / sentences,
+        "kl": kl / sentences,
+        "ppl": _perplexity(strict, tokens),
+        "ppl_paper": _perplexity(paper, tokens),
+    }
+
+
+def _perplexity(nats: float, tokens: int) -> float:
+    # A model before its first epochs, or one that diverged, can exceed what a float holds.
+    return math.exp(min(nats / tokens, 700.0))

@@ -1,0 +1,40 @@
+"""The one place where words reach a decoder: as they are, some dropped, or none at all (the inputless setting)."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+InputMode = Literal["words", "none"]
+
+
+@dataclass(frozen=True)
+class DecoderInputs:
+    """What the decoder reads before it predicts each token.
+
+    mode: `words` — the words before (teacher forcing); `none` — the unknown symbol in place of every word, in training
+    and at test, so that only the latent and the position inform a prediction. word_dropout: in training, the rate at
+    which a read word becomes the unknown symbol (Bowman et al. 2016; their keep rate is 1 − word_dropout).
+    start, unknown: their ids. `<s>` is never dropped, nor are targets or the encoder's input.
+    """
+
+    mode: InputMode
+    word_dropout: float
+    start: int
+    unknown: int
+
+    def __call__(self, tokens: Tensor, training: bool, generator: torch.Generator) -> Tensor:
+        """(B, T) input ids for (B, T) targets: `<s>`, then the targets shifted by one as `mode` lets them through."""
+        words = tokens[:, :-1]
+        if self.mode == "none":
+            words = torch.full_like(words, self.unknown)
+        elif training and self.word_dropout > 0.0:
+            dropped = torch.rand(words.shape, generator=generator, device=words.device) < self.word_dropout
+            words = words.masked_fill(dropped, self.unknown)
+        return torch.cat([prefix(tokens, self.start), words], dim=1)
+
+
+def prefix(tokens: Tensor, start: int) -> Tensor:
+    """(B, 1) start symbols for (B, T) tokens."""
+    return torch.full_like(tokens[:, :1], start)

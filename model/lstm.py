@@ -1,0 +1,161 @@
+"""The LSTM encoder and decoder of the paper (section 3), and the configuration that they share.
+
+All L samples are decoded in one call, as rows of one batch; averaging of hidden states happens before the one softmax.
+"""
+
+from typing import Literal
+
+import torch
+from pydantic import Field, PositiveFloat, PositiveInt
+from torch import Tensor, nn
+from torch.nn import functional
+
+from data.vocabulary import Vocabulary
+from model.core import ModelConfig
+from model.inputs import DecoderInputs, InputMode, prefix
+from model.randomness import dropout
+
+InitialState = Literal["linear", "tanh_cell", "linear_both"]
+
+
+class LstmConfig(ModelConfig):
+    """Fields of every LSTM system; the defaults are the paper's for PTB. Rates are probabilities of being zeroed."""
+
+    embedding_dim: PositiveInt = 100
+    hidden_dim: PositiveInt = 400
+    inputs: InputMode = "words"
+    word_dropout: float = Field(0.0, ge=0, lt=1)
+    input_dropout: float = Field(0.5, ge=0, lt=1)  # on the decoder's word embeddings
+    output_dropout: float = Field(0.5, ge=0, lt=1)  # on hidden states before the softmax layer
+    init_range: PositiveFloat = 0.1  # every parameter is drawn from U(−range, range)
+    embedding_init_range: PositiveFloat | None = None  # word embeddings only; init_range when absent
+    linear_bias: bool = False  # biases of the linear maps M1 … M4; the paper's equations have none
+
+    def decoder_inputs(self, vocabulary: Vocabulary) -> DecoderInputs:
+        return DecoderInputs(self.inputs, self.word_dropout, vocabulary.start, vocabulary.unknown)
+
+
+class LstmEncoder(nn.Module):
+    """Reads `<s> w_1 … w_T </s>`; its last hidden state summarises the sentence (paper, Eq. 6)."""
+
+    def __init__(self, *, num_inputs: int, embedding_dim: int, hidden_dim: int, dropout_rate: float, start: int):
+        super().__init__()
+        self.embedding = nn.Embedding(num_inputs, embedding_dim)
+        self.lstm = nn.LSTM(embedding_dim, hidden_dim)
+        self.dropout_rate = dropout_rate
+        self.start = start
+
+    def forward(self, tokens: Tensor, generator: torch.Generator) -> Tensor:
+        """(B, m) last hidden state for (B, T) tokens."""
+        embedded = self.embedding(torch.cat([prefix(tokens, self.start), tokens], dim=1).t())
+        if self.training:
+            embedded = dropout(embedded, self.dropout_rate, generator)
+        _, (hidden, _) = self.lstm(embedded)
+        last: Tensor = hidden[-1]
+        return last
+
+
+class LstmDecoder(nn.Module):
+    """log p(x | z^(1..L)): an LSTM that reads [word; z] at each step and starts from z (paper, Eq. 7–9).
+
+    Without latents (latent_dim 0) it is the LSTM language model. With `average`, L chains run side by side, each
+    from its own z, and the mean of their hidden states goes through the one softmax (paper, Eq. 8).
+    """
+
+    def __init__(
+        self,
+        *,
+        num_inputs: int,
+        num_outputs: int,
+        embedding_dim: int,
+        hidden_dim: int,
+        latent_dim: int = 0,
+        initial_state: InitialState = "linear",
+        input_dropout: float,
+        output_dropout: float,
+        latent_dropout: bool = False,
+        dropout_before_average: bool = False,
+        shared_input_dropout: bool = False,
+        linear_bias: bool = False,
+    ):
+        super().__init__()
+        self.embedding = nn.Embedding(num_inputs, embedding_dim)
+        self.lstm = nn.LSTM(embedding_dim + latent_dim, hidden_dim)
+        self.to_logits = nn.Linear(hidden_dim, num_outputs, bias=linear_bias)
+        states = {"linear": 1, "tanh_cell": 1, "linear_both": 2}[initial_state]
+        self.to_state = nn.Linear(latent_dim, states * hidden_dim, bias=linear_bias) if latent_dim else None
+        self.initial_state = initial_state
+        self.input_dropout = input_dropout
+        self.output_dropout = output_dropout
+        self.latent_dropout = latent_dropout
+        self.dropout_before_average = dropout_before_average
+        self.shared_input_dropout = shared_input_dropout
+
+    def forward(self, inputs: Tensor, targets: Tensor, latents: Tensor, generator: torch.Generator) -> Tensor:
+        """(S, B) log p of (B, T) targets, nats per sentence, from (B, T) input ids and (S, L, B, n) latents."""
+        draws, chains, sentences, _ = latents.shape
+        hidden, _ = self.lstm(self._read(inputs, latents, generator), self._start(latents))
+        hidden = hidden.view(-1, draws, chains, sentences, self.lstm.hidden_size)
+        rate = self.output_dropout if self.training else 0.0
+        if self.dropout_before_average:
+            hidden = dropout(hidden, rate, generator).mean(dim=2)
+        else:
+            hidden = dropout(hidden.mean(dim=2), rate, generator)
+        logits = self.to_logits(hidden)  # (T, S, B, V)
+        expected = targets.t().unsqueeze(1).expand(-1, draws, -1)
+        nll = functional.cross_entropy(logits.flatten(0, 2), expected.reshape(-1), reduction="none")
+        return -nll.view(-1, draws, sentences).sum(dim=0)
+
+    def _read(self, inputs: Tensor, latents: Tensor, generator: torch.Generator) -> Tensor:
+        """(T, S·L·B, d + n): the embedded words beside the latent, the same at every step."""
+        draws, chains, sentences, latent_dim = latents.shape
+        rows = draws * chains
+        rate = self.input_dropout if self.training else 0.0
+        words = self.embedding(inputs.t()).unsqueeze(1)  # (T, 1, B, d)
+        if self.shared_input_dropout:
+            words = dropout(words, rate, generator).expand(-1, rows, -1, -1)
+        else:
+            words = dropout(words.expand(-1, rows, -1, -1), rate, generator)
+        z = latents.reshape(1, rows, sentences, latent_dim).expand(words.shape[0], -1, -1, -1)
+        if self.latent_dropout:
+            z = dropout(z, rate, generator)
+        return torch.cat([words, z], dim=-1).flatten(1, 2)
+
+    def _start(self, latents: Tensor) -> tuple[Tensor, Tensor]:
+        """Two (1, S·L·B, m): hidden and cell state before the first word."""
+        z = latents.flatten(0, 2)
+        zeros = z.new_zeros(1, z.shape[0], self.lstm.hidden_size)
+        if self.to_state is None:
+            return zeros, zeros
+        state = self.to_state(z).unsqueeze(0)
+        if self.initial_state == "linear_both":
+            hidden, cell = state.chunk(2, dim=-1)
+            return hidden.contiguous(), cell.contiguous()
+        if self.initial_state == "tanh_cell":
+            return torch.tanh(state), state
+        return state, zeros
+
+
+def initialise_uniform(
+    module: nn.Module, init_range: float, embedding_range: float | None, generator: torch.Generator
+) -> None:
+    """Draw every parameter, LSTM biases included, from U(−init_range, init_range); word embeddings from their own."""
+    tables = {id(child.weight) for child in module.modules() if isinstance(child, nn.Embedding)}
+    for parameter in module.parameters():
+        bound = embedding_range if embedding_range is not None and id(parameter) in tables else init_range
+        with torch.no_grad():
+            parameter.uniform_(-bound, bound, generator=generator)
+
+
+def operations(*modules: nn.Module) -> float:
+    """Weights that each token is multiplied by: those of the LSTMs and linear maps, not of the tables looked up."""
+    kinds = (nn.LSTM, nn.Linear)
+    return float(
+        sum(
+            parameter.numel()
+            for module in modules
+            for child in module.modules()
+            if isinstance(child, kinds)
+            for parameter in child.parameters()
+        )
+    )

@@ -1,0 +1,23 @@
+"""Every random draw of a trial comes from a generator named by the trial's seed and by what it is for.
+
+Draws for one purpose never move those for another: evaluating more, or more often, leaves training as it was.
+"""
+
+import hashlib
+
+import torch
+from torch import Tensor
+
+
+def generator(seed: int, purpose: str, device: torch.device | str = "cpu") -> torch.Generator:
+    """A generator that is a pure function of (seed, purpose), e.g. (3, "train/epoch 7")."""
+    digest = hashlib.sha256(f"{seed}/{purpose}".encode()).digest()
+    return torch.Generator(device).manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+
+
+def dropout(x: Tensor, rate: float, source: torch.Generator) -> Tensor:
+    """x with entries zeroed at `rate` and the rest scaled by 1 / (1 − rate); like torch's, but from a generator."""
+    if rate == 0.0:
+        return x
+    keep = torch.empty_like(x).bernoulli_(1.0 - rate, generator=source)
+    return x * keep.div_(1.0 - rate)

@@ -1,0 +1,16 @@
+"""Constant KL weight: 1 is the plain ELBO, less is a β-VAE (Higgins et al. 2017)."""
+
+from pydantic import NonNegativeFloat
+
+from model.schedule import Schedule
+
+
+class Config(Schedule):
+    weight: NonNegativeFloat = 1.0
+
+    def __call__(self, epoch: float) -> float:
+        return self.weight
+
+    @property
+    def warmup(self) -> float:
+        return 0.0

@@ -1,0 +1,48 @@
+"""Training algorithms: what one batch does to the parameters."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+
+import torch
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor
+
+from data.batch import Batch
+from model.core import Bound, TextModel
+
+
+class NonFiniteError(ArithmeticError):
+    """A loss or a gradient was infinite or not a number; raised before the step, parameters untouched by it."""
+
+
+class Update(ABC):
+    """Owns its optimizers and their state."""
+
+    @abstractmethod
+    def step(self, batch: Batch, beta: float, generator: torch.Generator) -> Bound:
+        """Train on one batch at KL weight `beta`; the bound before the step, detached. Raises NonFiniteError."""
+
+    @property
+    @abstractmethod
+    def learning_rate(self) -> float: ...
+
+    @abstractmethod
+    def decay(self, factor: float) -> None:
+        """Multiply the learning rate by `factor`."""
+
+    @abstractmethod
+    def state_dict(self) -> dict[str, Tensor]:
+        """Everything that a continued run needs, flat, as tensors."""
+
+    @abstractmethod
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None: ...
+
+
+class UpdateConfig(BaseModel, ABC):
+    """Configuration of an update; a concrete one is the `Config` of a module in `model/updates/`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @abstractmethod
+    def build(self, model: TextModel) -> Update:
+        """The update of a model's parameters. Raises ValueError when it cannot train that model."""

@@ -1,0 +1,147 @@
+"""The epoch loop: what it records, that it continues exactly, and that evaluation is accounted as defined."""
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from data.batch import sequential_batches
+from data.corpus import Corpus
+from model import checkpoint
+from model.core import TextModel
+from model.evaluate import EvaluateConfig, evaluate, metrics
+from model.plateau import Plateau, PlateauConfig
+from model.randomness import generator
+from model.schedules.linear import Config as Linear
+from model.train import EpochRecord, TrainConfig, Training, fit
+from model.updates.joint import Config as Joint
+from model.variants.lstm_vae import Config as VaeConfig
+
+TRAIN = TrainConfig(epochs=4, batch_size=8)
+
+
+def make(corpus: Corpus, seed: int = 3) -> Training:
+    model = VaeConfig(embedding_dim=6, hidden_dim=9, latent_dim=3, samples=2, average=True).build(corpus.vocabulary)
+    model.initialise(generator(seed, "parameters"))
+    return Training(model, Joint().build(model), Plateau(PlateauConfig(), 2.0))
+
+
+def run(training: Training, corpus: Corpus, evaluation: EvaluateConfig, epochs: int = 4) -> list[EpochRecord]:
+    records: list[EpochRecord] = []
+    config = TRAIN.model_copy(update={"epochs": epochs})
+    fit(training, corpus, Linear(epochs=2), config, evaluation, 3, records.append)
+    return records
+
+
+def numbers(records: list[EpochRecord]) -> list[object]:
+    return [(r.epoch, r.beta, r.lr, dict(r.train), dict(r.valid), r.improved) for r in records]
+
+
+def test_training_learns_and_keeps_the_best(corpus: Corpus) -> None:
+    training = make(corpus)
+    records = run(training, corpus, EvaluateConfig(), epochs=8)
+    values = [record.valid["nelbo_paper"] for record in records]
+    assert records[-1].train["rec"] < records[0].train["rec"]
+    assert training.best_epoch == 1 + values.index(min(values))
+    training.model.load_state_dict(training.best)
+    again = evaluate(training.model, corpus.splits["valid"], EvaluateConfig(), 3, "valid")
+    assert again == dict(records[training.best_epoch - 1].valid)
+    assert [record.beta for record in records[:3]] == [0.5, 1.0, 1.0]
+
+
+def test_stopped_and_continued_equals_never_stopped(corpus: Corpus, tmp_path: Path) -> None:
+    whole, first = make(corpus), make(corpus)
+    uninterrupted = run(whole, corpus, EvaluateConfig())
+    run(first, corpus, EvaluateConfig(), epochs=2)
+    checkpoint.write(tmp_path, first.checkpoint())
+    second = make(corpus, seed=4)
+    saved = checkpoint.read_newest(tmp_path)
+    assert saved is not None
+    second.restore(saved)
+    run(second, corpus, EvaluateConfig())
+    assert numbers(second.history) == numbers(uninterrupted)
+    for name, tensor in whole.model.state_dict().items():
+        assert torch.equal(tensor, second.model.state_dict()[name])
+
+
+def test_evaluating_more_never_changes_training(corpus: Corpus) -> None:
+    little, much = make(corpus), make(corpus)
+    run(little, corpus, EvaluateConfig(samples=1), epochs=2)
+    run(much, corpus, EvaluateConfig(samples=5), epochs=2)
+    assert [r.train for r in little.history] == [r.train for r in much.history]
+    assert little.history[-1].valid != much.history[-1].valid
+
+
+def test_metrics_are_totals_divided_once() -> None:
+    values = metrics([300.0, 200.0, 180.0, 20.0], sentences=10, tokens=100)
+    assert values["nll"] == 30.0
+    assert values["nelbo_paper"] == 20.0
+    assert values["rec"] == 18.0
+    assert values["kl"] == 2.0
+    assert values["ppl"] == pytest.approx(math.exp(3.0))
+    assert values["ppl_paper"] == pytest.approx(math.exp(2.0))
+
+
+def test_evaluation_sums_what_the_model_says(corpus: Corpus) -> None:
+    model: TextModel = make(corpus).model
+    split = corpus.splits["test"]
+    measured = evaluate(model, split, EvaluateConfig(batch_size=7), 3, "test")
+    model.eval()
+    source = generator(3, "evaluate/test")
+    noise = model.draw_noise(split.num_sentences, 1, source)
+    strict, start = 0.0, 0
+    for batch in sequential_batches(split, 1):
+        strict += float(model.bound(batch.tokens, noise[:, :, start : start + 1], source).strict.detach())
+        start += 1
+    assert measured["nll"] == pytest.approx(strict / split.num_sentences, rel=1e-6)
+    assert measured["nll"] == pytest.approx(measured["rec"] + 2 * measured["kl"], rel=1e-6)
+    assert measured["nelbo_paper"] == pytest.approx(measured["rec"] + measured["kl"], rel=1e-6)
+    assert measured["ppl"] == pytest.approx(math.exp(measured["nll"] * split.num_sentences / split.num_tokens))
+
+
+@pytest.mark.parametrize("damage", ["truncate", "flip", "remove", "no manifest"])
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(
+    corpus: Corpus, tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    training = make(corpus)
+    kept = training.checkpoint
+    training.keep_best()
+    checkpoint.write(tmp_path / "one", kept())
+    run(training, corpus, EvaluateConfig(), epochs=1)
+    checkpoint.write(tmp_path / "two", kept())
+    newest = tmp_path / "one" / "epoch-00001"
+    (tmp_path / "two" / "epoch-00001").rename(newest)
+    weights = newest / "weights.safetensors"
+    content = weights.read_bytes()
+    match damage:
+        case "truncate":
+            weights.write_bytes(content[:-7])
+        case "flip":
+            weights.write_bytes(content[:-7] + bytes([content[-7] ^ 1]) + content[-6:])
+        case "remove":
+            weights.unlink()
+        case "no manifest":
+            (newest / "manifest.json").unlink()
+    found = checkpoint.read_newest(tmp_path / "one")
+    assert found is not None
+    assert found.epoch == 0
+    assert "epoch-00001 is damaged" in caplog.text
+
+
+def test_a_new_checkpoint_replaces_the_old(corpus: Corpus, tmp_path: Path) -> None:
+    training = make(corpus)
+    fit(
+        training,
+        corpus,
+        Linear(epochs=2),
+        TRAIN,
+        EvaluateConfig(),
+        3,
+        lambda record: checkpoint.write(tmp_path, training.checkpoint()),
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["epoch-00004"]
+
+
+def test_no_checkpoint_is_none(tmp_path: Path) -> None:
+    assert checkpoint.read_newest(tmp_path / "nothing") is None
