@@ -1,0 +1,1 @@
+"""Sweeps: what to train, where the results are kept, and the tables made of them."""

@@ -1,0 +1,156 @@
+"""TrialConfig: everything that determines a trial's numbers, and nothing else; and how `kind:` finds a plug-in.
+
+A field of `TrialConfig` is a group of `conf/` is a folder of one-file plug-ins: `kind: lstm_vae` in the group `model`
+names the module `model/variants/lstm_vae.py`, whose `Config` checks the fields. The folder is the registry.
+"""
+
+import difflib
+import hashlib
+import importlib
+import json
+import pkgutil
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from data.corpus import CorpusConfig
+from model.core import ModelConfig
+from model.evaluate import EvaluateConfig
+from model.schedule import Schedule
+from model.train import TrainConfig
+from model.update import UpdateConfig
+from sweep.record import RECORD_VERSION
+
+PLUGIN_FOLDERS = {
+    "data": "data.corpora",
+    "model": "model.variants",
+    "schedule": "model.schedules",
+    "update": "model.updates",
+}
+SETTINGS: dict[str, type[BaseModel]] = {"train": TrainConfig, "evaluate": EvaluateConfig}
+GROUPS = (*PLUGIN_FOLDERS, *SETTINGS)
+
+
+class ConfigError(ValueError):
+    """A user's mistake in a config: `path` to the key, and the rule, the value and the way out in one sentence."""
+
+    def __init__(self, path: tuple[str, ...], problem: str):
+        super().__init__(f"{'.'.join(path)}: {problem}" if path else problem)
+        self.path = path
+        self.problem = problem
+
+
+@dataclass(frozen=True)
+class TrialConfig:
+    """A trial without the machine it runs on: two equal ones on the same text give the same numbers."""
+
+    data: CorpusConfig
+    model: ModelConfig
+    schedule: Schedule
+    update: UpdateConfig
+    train: TrainConfig
+    evaluate: EvaluateConfig
+    seed: int
+
+    @classmethod
+    def parse(cls, document: Mapping[str, Any]) -> "TrialConfig":
+        """From plain values, groups merged and `seed` among them. Raises ConfigError."""
+        for name in document:
+            if name not in (*GROUPS, "seed"):
+                raise ConfigError((name,), unknown("group", name, (*GROUPS, "seed")))
+        seed = document.get("seed")
+        if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**63:
+            raise ConfigError(("seed",), f"a seed is a whole number from 0 to 2^63 − 1, not {seed!r}")
+        groups = {name: parse_group(name, document.get(name)) for name in GROUPS}
+        return cls(**groups, seed=seed)
+
+    def document(self) -> dict[str, Any]:
+        """As plain JSON values, every default written out; `parse` of it gives the same config."""
+        groups: dict[str, Any] = {}
+        for name in GROUPS:
+            config: BaseModel = getattr(self, name)
+            kind = {"kind": kind_of(config)} if name in PLUGIN_FOLDERS else {}
+            groups[name] = {**kind, **config.model_dump(mode="json")}
+        return {**groups, "seed": self.seed}
+
+
+def trial_key(config: TrialConfig, content_hash: str) -> str:
+    """The trial's identity: sha256 of its config, its corpus's content and the record version, as hexadecimal."""
+    identity = {"config": config.document(), "corpus": content_hash, "record": RECORD_VERSION}
+    canonical = json.dumps(identity, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def kinds(group: str) -> list[str]:
+    """Known kinds of a group: the modules in its folder."""
+    package = importlib.import_module(PLUGIN_FOLDERS[group])
+    return sorted(module.name for module in pkgutil.iter_modules(package.__path__))
+
+
+def kind_of(config: BaseModel) -> str:
+    """The `kind:` that made a plug-in's config: the name of its module."""
+    return type(config).__module__.rpartition(".")[2]
+
+
+def unknown(what: str, name: object, known: Iterable[str]) -> str:
+    """The sentence for a name that is not known, with the nearest known one and the list."""
+    names = sorted(known)
+    near = difflib.get_close_matches(str(name), names, n=1)
+    hint = f"did you mean '{near[0]}'? " if near else ""
+    return f"unknown {what} '{name}'; {hint}known: {', '.join(names)}"
+
+
+def parse_group(name: str, document: object) -> Any:
+    """The checked config of one group. Raises ConfigError."""
+    if document is None:
+        document = {}
+    if not isinstance(document, Mapping):
+        raise ConfigError((name,), f"expected fields or the name of a choice in conf/{name}/, not {document!r}")
+    if name in SETTINGS:
+        return _validate(SETTINGS[name], document, (name,))
+    if "kind" not in document:
+        raise ConfigError((name,), f"no kind given; name a choice of conf/{name}/ or a kind: {', '.join(kinds(name))}")
+    kind = document["kind"]
+    if kind not in kinds(name):
+        raise ConfigError((name, "kind"), unknown(f"{name} kind", kind, kinds(name)))
+    config_type = importlib.import_module(f"{PLUGIN_FOLDERS[name]}.{kind}").Config
+    return _validate(config_type, {key: value for key, value in document.items() if key != "kind"}, (name,))
+
+
+def _validate(config_type: type[BaseModel], document: Mapping[str, Any], path: tuple[str, ...]) -> BaseModel:
+    try:
+        # Strict, so that "5" or true is not quietly taken for a number.
+        return config_type.model_validate(dict(document), strict=True)
+    except ValidationError as error:
+        raise explain(error, config_type, document, path) from None
+
+
+def explain(
+    error: ValidationError, config_type: type[BaseModel], document: Mapping[str, Any], path: tuple[str, ...] = ()
+) -> ConfigError:
+    """The first problem that pydantic found in a document, with its path below `path`, in our words."""
+    first = error.errors(include_url=False)[0]
+    where = (*path, *_keys(first["loc"], document))
+    if first["type"] == "missing":
+        return ConfigError((*path, *map(str, first["loc"])), "this key is required")
+    if first["type"] == "extra_forbidden":
+        owner = config_type
+        for part in first["loc"][:-1]:
+            annotation = owner.model_fields[str(part)].annotation
+            assert isinstance(annotation, type)
+            assert issubclass(annotation, BaseModel)
+            owner = annotation
+        return ConfigError(where, unknown("key", first["loc"][-1], owner.model_fields))
+    rule = first["msg"][:1].lower() + first["msg"][1:]
+    return ConfigError(where, f"{rule.removeprefix('value error, ')}, not {first['input']!r}")
+
+
+def _keys(location: tuple[str | int, ...], document: Any) -> Iterable[str]:
+    """The part of pydantic's location that stands in the document; the rest names members of a union."""
+    for part in location:
+        if not isinstance(document, Mapping) or part not in document:
+            return
+        yield str(part)
+        document = document[part]

@@ -1,0 +1,147 @@
+"""What a person sees while a sweep runs: one live view on a terminal, a few lines in a log otherwise."""
+
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from sweep.record import EpochRecord, TrialFailure, TrialResult, WantedTrial
+
+MAX_RUNNING_SHOWN = 16
+SUMMARY_SECONDS = 60.0
+
+
+@dataclass
+class _Running:
+    trial: WantedTrial
+    epochs: int
+    record: EpochRecord | None = None
+
+    @property
+    def fraction(self) -> float:
+        return self.record.epoch / self.epochs if self.record else 0.0
+
+
+@dataclass
+class Tally:
+    """Counts of a launch and the time that it still needs. costs: expected work by key, in any one unit."""
+
+    trials: Sequence[WantedTrial]
+    costs: Mapping[str, float]
+    began: float = field(default_factory=time.monotonic)
+    running: dict[str, _Running] = field(default_factory=dict)
+    done: set[str] = field(default_factory=set)
+    failed: set[str] = field(default_factory=set)
+
+    @property
+    def to_go(self) -> int:
+        return len(self.trials) - len(self.done) - len(self.failed) - len(self.running)
+
+    def eta(self) -> float | None:
+        """Seconds to the end of the launch at the pace so far; None before any work is done."""
+        ended = sum(self.costs[key] for key in self.done | self.failed)
+        under_way = sum(self.costs[key] * running.fraction for key, running in self.running.items())
+        total = sum(self.costs[trial.key] for trial in self.trials)
+        finished = ended + under_way
+        return (time.monotonic() - self.began) * (total - finished) / finished if finished else None
+
+    def __str__(self) -> str:
+        eta = self.eta()
+        parts = [f"{len(self.done)}/{len(self.trials)} done", f"{len(self.running)} running", f"{self.to_go} to go"]
+        if self.failed:
+            parts.insert(1, f"{len(self.failed)} failed")
+        return "  ".join([*parts, f"ETA {duration(eta)}" if eta is not None else "ETA unknown"])
+
+
+class Progress:
+    """An observer of a launch; a context while it is shown. Does nothing but remember and print."""
+
+    def __init__(self, trials: Sequence[WantedTrial], costs: Mapping[str, float], console: Console):
+        self._tally = Tally(trials, costs)
+        self._console = console
+        self._lock = threading.RLock()
+        self._live = Live(get_renderable=self._view, console=console, refresh_per_second=2, transient=True)
+        self._ended = threading.Event()
+        self._summaries = threading.Thread(target=self._summarise, daemon=True)
+
+    def __enter__(self) -> "Progress":
+        if self._console.is_terminal:
+            self._live.start()
+        else:
+            self._summaries.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._ended.set()
+        if self._console.is_terminal:
+            self._live.stop()
+
+    def started(self, trial: WantedTrial) -> None:
+        with self._lock:
+            self._tally.running.setdefault(trial.key, _Running(trial, trial.config["train"]["epochs"]))
+
+    def epoch(self, trial: WantedTrial, record: EpochRecord) -> None:
+        with self._lock:
+            self._tally.running.setdefault(trial.key, _Running(trial, trial.config["train"]["epochs"])).record = record
+
+    def finished(self, trial: WantedTrial, result: TrialResult) -> None:
+        with self._lock:
+            self._tally.running.pop(trial.key, None)
+            self._tally.done.add(trial.key)
+            valid = result.valid["nelbo_paper"]
+            seconds = duration(result.cost["seconds"])
+            self._say(f"{trial.name}: valid {valid:.2f} nats in {len(result.history)} epochs, {seconds}")
+
+    def failed(self, trial: WantedTrial, failure: TrialFailure) -> None:
+        with self._lock:
+            self._tally.running.pop(trial.key, None)
+            self._tally.failed.add(trial.key)
+            self._say(
+                f"FAILED {trial.name} ({failure.kind}): {failure.message}; see trials/{trial.key}/failure.json",
+                always=True,
+            )
+
+    def _say(self, message: str, always: bool = False) -> None:
+        if always or not self._console.is_terminal:
+            line = f"{time.strftime('%H:%M:%S')}  {message}  [{self._tally}]"
+            self._console.print(Text(line), soft_wrap=True)
+
+    def _summarise(self) -> None:
+        while not self._ended.wait(SUMMARY_SECONDS):
+            with self._lock:
+                self._console.print(Text(f"{time.strftime('%H:%M:%S')}  {self._tally}"), soft_wrap=True)
+
+    def _view(self) -> Group:
+        with self._lock:
+            ended = len(self._tally.done) + len(self._tally.failed)
+            table = Table(box=None, pad_edge=False)
+            for heading in ("running", "epoch", "valid nats", "ppl"):
+                table.add_column(heading, justify="left" if heading == "running" else "right")
+            for running in list(self._tally.running.values())[:MAX_RUNNING_SHOWN]:
+                table.add_row(running.trial.name, *_columns(running))
+            bar = ProgressBar(total=len(self._tally.trials), completed=ended, width=60)
+            return Group(Text(str(self._tally)), bar, table)
+
+
+def _columns(running: _Running) -> tuple[str, str, str]:
+    record = running.record
+    if record is None:
+        return f"0/{running.epochs}", "–", "–"
+    valid = record.valid
+    return f"{record.epoch}/{running.epochs}", f"{valid['nelbo_paper']:.2f}", f"{valid['ppl_paper']:.1f}"
+
+
+def duration(seconds: float) -> str:
+    """A length of time for people: 42s, 7m05s, 3h12m."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60:02d}s"
+    return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
