@@ -65,8 +65,8 @@ def run_command(
     num_cpus: Annotated[int | None, typer.Option(min=1, help="CPUs of the local cluster; all by default.")] = None,
 ) -> None:
     """Train what is missing of a sweep and print its tables. Example: [bold]sweep run demo[/]"""
-    plan, store = make_plan(SweepSpec.load(source, overrides or ()), corpora), TrialStore(results)
-    spec = SweepSpec.load(source, overrides or ())
+    spec, store = SweepSpec.load(source, overrides or ()), TrialStore(results)
+    plan = make_plan(spec, corpora)
     uri = None if no_tracking else tracking or default_tracking(results)
     counts = count_states(store, plan.wanted)
     notes = Console(stderr=True)

@@ -1,8 +1,10 @@
 """A sweep from its spec to its tables: plan, train what is missing, mirror it, write the tables."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -13,7 +15,10 @@ from sweep.render import FORMATS, render
 from sweep.spec import Resources
 from sweep.store import TrialStore
 from sweep.table import comparison_tables
-from sweep.tracking import Mirror
+from sweep.mirror import Mirror
+
+if TYPE_CHECKING:
+    from sweep.launch import Cluster
 
 DONE, SOME_FAILED, USAGE, INTERRUPTED = 0, 1, 2, 3
 """Exit codes: all trials done; some failed; a mistake in what was asked for; stopped, the same command continues."""
@@ -30,43 +35,56 @@ class RunOptions:
 
 
 def run(plan: Plan, resources: Resources, store: TrialStore, options: RunOptions, console: Console) -> int:
-    """Train what is missing of a plan, keep the mirror and the tables current, and return the exit code."""
+    """Train what is missing of a plan, keep the mirror and the tables current, and return the exit code.
+
+    Raises ValueError, before anything is written, when the results folder or the cluster cannot be used.
+    """
     store.check_writable()
-    store.record(plan.record)
     missing = plan.missing(store)
-    mirror = None
-    if options.tracking_uri is not None:
-        mirror = Mirror(options.tracking_uri, plan.record, store.root.absolute() / "artifacts", store.folder)
-        _warn(console, mirror.open())
-    try:
-        if mirror is not None:
-            for key, result in results_of(plan.record, store).items():
-                mirror.finished(plan.wanted[key], result)
-        if missing:
-            _train(plan, missing, resources, store, options, console, mirror)
-    finally:
-        tables = write_tables(plan.record, store)
-        if mirror is not None:
-            _warn(console, mirror.close(tables))
+    with _cluster(resources, options) if missing else nullcontext() as where:
+        store.record(plan.record)
+        mirror = _open_mirror(plan, store, options, console)
+        try:
+            if where is not None:
+                _train(plan, missing, store, options.corpora, where, console, mirror)
+        finally:
+            tables = write_tables(plan.record, store)
+            if mirror is not None:
+                _warn(console, mirror.close(tables))
     return exit_code(plan.record, store)
+
+
+def _cluster(resources: Resources, options: RunOptions) -> AbstractContextManager["Cluster"]:
+    # Ray takes seconds to import, which a sweep that is done need not pay.
+    from sweep.launch import cluster
+
+    return cluster(resources, options.address, options.num_cpus)
+
+
+def _open_mirror(plan: Plan, store: TrialStore, options: RunOptions, console: Console) -> Mirror | None:
+    """The mirror, ready before any trial starts, with the trials that earlier launches finished on their way to it."""
+    if options.tracking_uri is None:
+        return None
+    mirror = Mirror(options.tracking_uri, plan.record, store.root.absolute() / "artifacts", store.folder)
+    _warn(console, mirror.open())
+    for key, result in results_of(plan.record, store).items():
+        mirror.finished(plan.wanted[key], result)
+    return mirror
 
 
 def _train(
     plan: Plan,
     missing: Sequence[WantedTrial],
-    resources: Resources,
     store: TrialStore,
-    options: RunOptions,
+    corpora: Path,
+    where: "Cluster",
     console: Console,
     mirror: Mirror | None,
 ) -> None:
-    # Ray takes seconds to import, which a sweep that is done need not pay.
-    from sweep.launch import cluster, launch
+    from sweep.launch import launch
 
-    with cluster(resources, options.address, options.num_cpus) as where:
-        progress = Progress(missing, plan.costs, console)
-        with progress:
-            launch(missing, store, options.corpora, where, [progress, *([mirror] if mirror else [])])
+    with Progress(missing, plan.costs, console) as progress:
+        launch(missing, store, corpora, where, [progress, *([mirror] if mirror else [])])
 
 
 def write_tables(record: SweepRecord, store: TrialStore) -> Sequence[Path]:

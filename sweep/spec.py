@@ -42,7 +42,7 @@ class SpecFields(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str = Field(pattern=NAME.pattern + "$", max_length=80)
+    name: str = Field(pattern=f"^{NAME.pattern}$", max_length=80)
     about: str = ""
     base: dict[str, Any] = {}
     axes: dict[str, dict[str, dict[str, Any]]] = {}
@@ -197,11 +197,11 @@ def _split(overrides: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _has(patch: Patch, path: tuple[str, ...]) -> bool:
-    """Whether a patch gives the key at `path`; a named choice gives all of its group."""
+    """Whether a patch, its named choices read, gives the key at `path`."""
+    if len(path) > 1 and isinstance(patch.get(path[0]), str):
+        patch = expand({path[0]: patch[path[0]]})
     value: Any = patch
     for part in path:
-        if isinstance(value, str):
-            return True
         if not isinstance(value, Mapping) or part not in value:
             return False
         value = value[part]

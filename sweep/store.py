@@ -15,6 +15,7 @@ Every file is published whole: written beside its place, flushed to disk and ren
 import json
 import os
 import shutil
+import tempfile
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -103,11 +104,11 @@ class TrialStore:
         return self.root / "sweeps" / name
 
     def check_writable(self) -> None:
-        """Raises ValueError when nothing can be written below the root."""
+        """Raises ValueError when nothing can be written below the root; leaves nothing behind."""
+        existing = next(path for path in (self.root, *self.root.absolute().parents) if path.exists())
         try:
-            self.root.mkdir(parents=True, exist_ok=True)
-            publish(self.root / ".writable", "")
-            (self.root / ".writable").unlink()
+            with tempfile.TemporaryFile(dir=existing):
+                pass
         except OSError as error:
             raise ValueError(
                 f"results folder {self.root} cannot be written ({error.strerror}); give another with --results"

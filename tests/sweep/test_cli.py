@@ -1,0 +1,234 @@
+"""The command line as a user meets it: real processes, real Ray, a real MLflow database."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+SWEEP = Path(sys.executable).with_name("sweep")
+SPEC = """
+name: tiny
+base:
+  data: {kind: lines, name: tiny}
+  model: {embedding_dim: 6, hidden_dim: 8}
+  schedule: {kind: linear, epochs: 2}
+  train: {epochs: 3, batch_size: 4}
+axes:
+  setting:
+    Standard: {model: {inputs: words}}
+    Inputless: {model: {inputs: none}}
+  method:
+    LSTM-LM: {model: lstm_lm, schedule: constant}
+    LSTM-VAE-AVG (L = 2): {model: {kind: lstm_vae, latent_dim: 3, samples: 2, average: true}}
+seeds: 1
+"""
+
+
+class Workplace:
+    """A folder with a spec, a corpora root and a results folder, where commands are run."""
+
+    def __init__(self, folder: Path, corpora: Path):
+        self.folder = folder
+        self.environment = {
+            **os.environ,
+            "SWEEP_RESULTS": str(folder / "results"),
+            "SWEEP_CORPORA": str(corpora),
+        }
+        self.environment.pop("MLFLOW_TRACKING_URI", None)
+        self.write(SPEC)
+
+    def write(self, spec: str) -> None:
+        (self.folder / "tiny.yaml").write_text(spec)
+
+    def sweep(self, *arguments: str, code: int = 0, timeout: float = 110) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [SWEEP, *arguments],
+            cwd=self.folder,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+        assert done.returncode == code, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done
+
+    def results(self) -> dict[str, bytes]:
+        paths = sorted((self.folder / "results" / "trials").glob("*/result.json"))
+        return {path.parent.name: path.read_bytes() for path in paths}
+
+    def nothing_left(self) -> bool:
+        return not (self.folder / "results").exists()
+
+
+@pytest.fixture
+def workplace(tmp_path: Path, lines_corpus: Path) -> Workplace:
+    return Workplace(tmp_path, lines_corpus)
+
+
+@pytest.mark.slow
+def test_a_sweep_is_run_once_and_grows(workplace: Workplace) -> None:
+    """Run, run again, add a seed, share trials with another sweep, look at it."""
+    first = workplace.sweep("run", "tiny.yaml")
+    assert "4 trials wanted, 0 done, 0 to continue, 0 failed, 4 not begun" in first.stderr
+    assert "4/4 done" in first.stderr
+    assert "LSTM-VAE-AVG (L = 2)" in first.stdout
+    assert "Traceback" not in first.stderr
+    assert "ray" not in first.stdout.lower()
+    trained = workplace.results()
+    assert len(trained) == 4
+    folder = workplace.folder / "results" / "sweeps" / "tiny"
+    tables = {path.name: path.read_bytes() for path in folder.glob("table.*")}
+    assert set(tables) == {f"table.{suffix}" for suffix in ("txt", "md", "tex", "csv", "json")}
+
+    began = time.monotonic()
+    again = workplace.sweep("run", "tiny.yaml")
+    assert time.monotonic() - began < 15
+    assert again.stdout == first.stdout
+    assert "4 done" in again.stderr
+    assert "running" not in again.stderr
+    assert workplace.results() == trained
+    assert {path.name: path.read_bytes() for path in folder.glob("table.*")} == tables
+
+    grown = workplace.sweep("run", "tiny.yaml", "seeds=2")
+    assert "8 trials wanted, 4 done, 0 to continue, 0 failed, 4 not begun" in grown.stderr
+    assert len(workplace.results()) == 8
+    assert trained.items() <= workplace.results().items()
+
+    shared = workplace.sweep("run", "tiny.yaml", "name=other", "seeds=[1]")
+    assert "4 trials wanted, 4 done" in shared.stderr
+    assert len(workplace.results()) == 8
+
+    status = json.loads(workplace.sweep("status", "tiny", "--json").stdout)
+    assert (status["done"], status["missing"], len(status["trials"])) == (8, 0, 8)
+    plan = json.loads(workplace.sweep("plan", "tiny.yaml", "seeds=3", "--json").stdout)
+    assert (plan["wanted"], plan["done"], plan["missing"]) == (12, 8, 4)
+    assert plan["expected_seconds"] > 0
+    assert workplace.sweep("table", "tiny").stdout == grown.stdout
+    assert "\\toprule" in workplace.sweep("table", "tiny", "--format", "tex").stdout
+    sizes = workplace.sweep("table", "tiny", "--data").stdout
+    assert "tiny" in sizes
+    json.loads(workplace.sweep("table", "tiny", "--json").stdout)
+
+
+@pytest.mark.slow
+def test_a_failing_trial_does_not_stop_the_others(workplace: Workplace) -> None:
+    workplace.write(
+        SPEC.replace(
+            "LSTM-LM: {model: lstm_lm, schedule: constant}",
+            "LSTM-LM: {model: lstm_lm, schedule: constant, update: {kind: joint, learning_rate: 1.0e+30, clip: 1.0e+30}}",
+        )
+    )
+    done = workplace.sweep("run", "tiny.yaml", "--no-tracking", code=1)
+    assert done.stderr.count("FAILED") == 2
+    assert "(non-finite)" in done.stderr
+    assert "in epoch 1, batch" in done.stderr
+    assert len(workplace.results()) == 2
+    assert "failed: Standard / LSTM-LM / seed 0: " in workplace.sweep("status", "tiny").stdout
+    assert "Traceback" not in done.stderr
+    assert not (workplace.folder / "results" / "mlflow.db").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_sweep_says_how_to_go_on(workplace: Workplace, number: signal.Signals) -> None:
+    long = ["run", "tiny.yaml", "--no-tracking", "train.epochs=100000", "train.plateau.patience=100000"]
+    process = subprocess.Popen(
+        [SWEEP, *long], cwd=workplace.folder, env=workplace.environment, stderr=subprocess.PIPE, text=True
+    )
+    trials = workplace.folder / "results" / "trials"
+    deadline = time.monotonic() + 60
+    while not list(trials.glob("*/checkpoint/epoch-*/manifest.json")) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 3, errors
+    assert "stopped with 4 trials left; 'sweep run tiny.yaml train.epochs=100000" in errors
+    assert "Traceback" not in errors
+    assert workplace.results() == {}
+
+
+def test_one_trial_without_ray(workplace: Workplace) -> None:
+    result = json.loads(workplace.sweep("trial", "tiny.yaml", "Standard", "LSTM-VAE-AVG (L = 2)", "--json").stdout)
+    assert result["config"]["model"]["samples"] == 2
+    assert list(workplace.results()) == [result["key"]]
+    assert "choose 2 cells of tiny" in workplace.sweep("trial", "tiny.yaml", "Standard", code=2).stderr
+
+
+MISTAKES = {
+    "mistyped key": (
+        ("hidden_dim", "hiden_dim"),
+        ["run", "tiny.yaml"],
+        "error: tiny.yaml:5: base.model.hiden_dim: unknown key 'hiden_dim'; did you mean 'hidden_dim'?",
+    ),
+    "mistyped method": (
+        ("model: lstm_lm", "model: lstm_ml"),
+        ["run", "tiny.yaml"],
+        "error: tiny.yaml:13: axes.method.LSTM-LM.model: unknown choice of conf/model/ 'lstm_ml'; did you mean 'lstm_lm'?",
+    ),
+    "missing corpus": (
+        ("name: tiny}", "name: absent}"),
+        ["run", "tiny.yaml"],
+        "error: corpus 'absent' needs train.txt, and ",
+    ),
+    "out of range": (
+        ("epochs: 3", "epochs: 0"),
+        ["run", "tiny.yaml"],
+        "error: tiny.yaml:7: base.train.epochs: input should be greater than 0, not 0",
+    ),
+    "results that are a file": (("", ""), ["run", "tiny.yaml", "--results", "/dev/null/x"], "error: results folder /dev/"),
+    "too many CPUs": (
+        ("seeds: 1", "seeds: 1\nresources: {cpu: 4096}"),
+        ["run", "tiny.yaml", "--no-tracking"],
+        "error: resources: a trial asks for 4096 CPUs and 0 GPUs, but the largest node has ",
+    ),
+    "unknown sweep": (("", ""), ["run", "tinny"], "error: unknown sweep 'tinny'"),
+    "no such sweep": (("", ""), ["table", "tiny"], "error: no sweep 'tiny' was run in "),
+    "no such format": (("", ""), ["table", "tiny", "--format", "pdf"], "error: "),
+    "no such address": (
+        ("", ""),
+        ["run", "tiny.yaml", "--no-tracking", "--address", "127.0.0.1:1"],
+        "error: no Ray cluster answers at 127.0.0.1:1",
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_one_sentence_and_leaves_nothing(workplace: Workplace, mistake: str) -> None:
+    (old, new), command, expected = MISTAKES[mistake]
+    workplace.write(SPEC.replace(old, new) if old else SPEC)
+    done = workplace.sweep(*command, code=2)
+    complaint = [line for line in done.stderr.splitlines() if not line.startswith("tiny: ")]
+    assert len(complaint) == 1, done.stderr
+    assert complaint[0].startswith(expected), done.stderr
+    assert workplace.nothing_left()
+    assert done.stdout == ""
+
+
+def test_usage_errors_are_code_2(workplace: Workplace) -> None:
+    for arguments in (["nonsense"], ["run"], ["run", "--nonsense"]):
+        assert workplace.sweep(*arguments, code=2).stderr
+    assert "Train what is missing" in workplace.sweep("run", "--help").stdout
+
+
+def test_corpora_are_imported_and_listed(workplace: Workplace) -> None:
+    source = workplace.folder / "mine"
+    source.mkdir()
+    for name in ("train", "valid", "test"):
+        (source / f"{name}.txt").write_text(f"some {name} words\n\nand more\n")
+    done = workplace.sweep("data", "import", "mine", str(source))
+    assert "1 of 3 lines are empty and are dropped" in done.stderr
+    listed = {row["name"]: row for row in json.loads(workplace.sweep("data", "list", "--json").stdout)}
+    assert {"mine", "tiny", "ptb", "yahoo", "grammar"} <= set(listed)
+    assert listed["mine"]["sentences"] == "2 / 2 / 2"
+    assert listed["ptb"]["sentences"] == "–"
+    assert "sweep data fetch ptb" in listed["ptb"]["note"]
+    assert "mine" in workplace.sweep("data", "list").stdout
+    refused = workplace.sweep("data", "import", "mine", str(source), code=2).stderr
+    assert "pass --force to replace it" in refused
+    assert "error" in workplace.sweep("data", "import", "../mine", str(source), code=2).stderr
