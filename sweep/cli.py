@@ -1,5 +1,6 @@
 """The command line. A user's mistake is one sentence on standard error and exit code 2; `--json` prints data."""
 
+import io
 import json
 import sys
 import warnings
@@ -13,7 +14,8 @@ from rich.console import Console
 from rich.text import Text
 
 from sweep.data_cli import app as data_app
-from sweep.options import Corpora, Json, Overrides, Results, Tracking, default_tracking
+from sweep.mirror import default_uri
+from sweep.options import Corpora, Json, Overrides, Results, Tracking
 from sweep.plan import Plan, count_states, make_plan, results_of
 from sweep.progress import duration
 from sweep.record import SweepRecord
@@ -67,7 +69,7 @@ def run_command(
     """Train what is missing of a sweep and print its tables. Example: [bold]sweep run demo[/]"""
     spec, store = SweepSpec.load(source, overrides or ()), TrialStore(results)
     plan = make_plan(spec, corpora)
-    uri = None if no_tracking else tracking or default_tracking(results)
+    uri = None if no_tracking else tracking or default_uri(results)
     counts = count_states(store, plan.wanted)
     notes = Console(stderr=True)
     notes.print(Text(_counts_line(plan.record, counts)), soft_wrap=True)
@@ -140,10 +142,10 @@ def ui_command(
     port: Annotated[int, typer.Option(min=1024, max=65535, help="On 127.0.0.1.")] = 5000,
 ) -> None:
     """Open MLflow's UI on a sweep and print the links to its charts. Example: [bold]sweep ui demo[/]"""
-    from sweep.tracking import serve
+    # MLflow takes seconds to import, which the other commands need not pay.
+    from sweep.ui import show
 
-    record = TrialStore(results).recorded(name)
-    serve(tracking or default_tracking(results), record, port)
+    show(tracking or default_uri(results), TrialStore(results).recorded(name), port)
 
 
 def _counts_line(record: SweepRecord, counts: dict[str, int]) -> str:
@@ -175,6 +177,9 @@ def _print_json(value: object) -> None:
 def main() -> None:
     """Entry point of the console script."""
     warnings.showwarning = _show_warning
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # tables hold ± and †, which the locale of a batch job may lack
+            stream.reconfigure(encoding="utf-8")
     try:
         app()
     except ValueError as error:

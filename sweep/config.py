@@ -111,7 +111,9 @@ def parse_group(name: str, document: object) -> Any:
     if name in SETTINGS:
         return _validate(SETTINGS[name], document, (name,))
     if "kind" not in document:
-        raise ConfigError((name, "kind"), f"no kind given; name a choice of conf/{name}/ or a kind: {', '.join(kinds(name))}")
+        raise ConfigError(
+            (name, "kind"), f"no kind given; name a choice of conf/{name}/ or a kind: {', '.join(kinds(name))}"
+        )
     kind = document["kind"]
     if kind not in kinds(name):
         raise ConfigError((name, "kind"), unknown(f"{name} kind", kind, kinds(name)))

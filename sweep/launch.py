@@ -82,9 +82,10 @@ def cluster(resources: Resources, address: str | None = None, num_cpus: int | No
             configure_logging=True,
             **({} if address else {**local, "_node_ip_address": "127.0.0.1"}),
         )
-    except ConnectionError as error:
+    except (ConnectionError, ray.exceptions.AuthenticationError) as error:
         raise ValueError(
-            f"no Ray cluster answers at {address} ({error}); check the address and that RAY_AUTH_TOKEN is the cluster's"
+            f"no Ray cluster answers at {address}, or not to this token ({_first_sentence(error)}); check the address, "
+            f"and that RAY_AUTH_TOKEN holds the cluster's token"
         ) from None
     try:
         yield _fit_resources(resources)
@@ -241,6 +242,10 @@ class _Relay(tune.Callback):  # type: ignore[misc]  # ray is untyped
     def _tell(self, event: Callable[[Observer, WantedTrial], None], trial: Any) -> None:
         for observer in self._observers:
             event(observer, self._trials[trial.config["key"]])
+
+
+def _first_sentence(error: Exception) -> str:
+    return str(error).split(". ")[0].splitlines()[0].rstrip(".")
 
 
 def _error_text(trial: Any) -> str:

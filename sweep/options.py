@@ -17,8 +17,3 @@ Json = Annotated[bool, typer.Option("--json", help="Print data as JSON.")]
 Overrides = Annotated[
     list[str] | None, typer.Argument(help="KEY=VALUE, e.g. seeds=3 or train.epochs=2, over what the spec says.")
 ]
-
-
-def default_tracking(results: Path) -> str:
-    """The MLflow database of a results folder."""
-    return f"sqlite:///{results.absolute() / 'mlflow.db'}"

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from sweep.mirror import Mirror
 from sweep.plan import Plan, count_states, results_of
 from sweep.progress import Progress
 from sweep.record import SweepRecord, WantedTrial
 from sweep.render import FORMATS, render
 from sweep.spec import Resources
-from sweep.store import TrialStore
+from sweep.store import TrialStore, publish
 from sweep.table import comparison_tables
-from sweep.mirror import Mirror
 
 if TYPE_CHECKING:
     from sweep.launch import Cluster
@@ -94,7 +94,7 @@ def write_tables(record: SweepRecord, store: TrialStore) -> Sequence[Path]:
     paths = []
     for form in FORMATS:
         path = folder / f"table.{'txt' if form == 'text' else form}"
-        path.write_text(render(tables, form))
+        publish(path, render(tables, form))
         paths.append(path)
     return paths
 

@@ -21,7 +21,7 @@ def one_thread() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def corpus() -> Corpus:
     """A corpus of a few dozen sentences of five lengths, one of them of one word."""
-    words = "the a old young cat dog bird sees hears likes red green house tree slowly today".split()
+    words = ("the a old young cat dog bird sees hears likes red green house tree slowly today").split()  # noqa: SIM905
     sentences = [[words[(3 * i + 5 * j) % len(words)] for j in range(1 + i % 5)] for i in range(60)]
     splits = {"train": sentences, "valid": sentences[3:30:2], "test": sentences[4:40:3]}
     return encode("toy", Text(splits, from_sentences(sentences, "<unk>")))

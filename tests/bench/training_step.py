@@ -42,7 +42,9 @@ def main() -> None:
     updates = {name: prepare(config) for name, config in SYSTEMS.items()}
     for update in updates.values():
         tokens_per_second(update, batches[:1])  # first use of each kernel
-    rounds = [{name: tokens_per_second(update, batches) for name, update in updates.items()} for _ in range(options.rounds)]
+    rounds = [
+        {name: tokens_per_second(update, batches) for name, update in updates.items()} for _ in range(options.rounds)
+    ]
     medians = {name: statistics.median(each[name] for each in rounds) for name in SYSTEMS}
     if options.json:
         print(json.dumps({"unit": "tokens per CPU-second, one thread", "rounds": rounds, "median": medians}, indent=1))

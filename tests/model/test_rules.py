@@ -32,7 +32,13 @@ def trace(config: PlateauConfig, values: list[float], warmup: float = 0.0) -> st
         letters += (
             "s"
             if verdict.stop
-            else "i" if verdict.improved else "r" if verdict.reload else "d" if verdict.decay else "."
+            else "i"
+            if verdict.improved
+            else "r"
+            if verdict.reload
+            else "d"
+            if verdict.decay
+            else "."
         )
         if verdict.stop:
             break

@@ -90,10 +90,9 @@ def test_evaluation_sums_what_the_model_says(corpus: Corpus) -> None:
     model.eval()
     source = generator(3, "evaluate/test")
     noise = model.draw_noise(split.num_sentences, 1, source)
-    strict, start = 0.0, 0
-    for batch in sequential_batches(split, 1):
+    strict = 0.0
+    for start, batch in enumerate(sequential_batches(split, 1)):
         strict += float(model.bound(batch.tokens, noise[:, :, start : start + 1], source).strict.detach())
-        start += 1
     assert measured["nll"] == pytest.approx(strict / split.num_sentences, rel=1e-6)
     assert measured["nll"] == pytest.approx(measured["rec"] + 2 * measured["kl"], rel=1e-6)
     assert measured["nelbo_paper"] == pytest.approx(measured["rec"] + measured["kl"], rel=1e-6)

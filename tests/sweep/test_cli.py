@@ -121,7 +121,7 @@ def test_a_failing_trial_does_not_stop_the_others(workplace: Workplace) -> None:
     workplace.write(
         SPEC.replace(
             "LSTM-LM: {model: lstm_lm, schedule: constant}",
-            "LSTM-LM: {model: lstm_lm, schedule: constant, update: {kind: joint, learning_rate: 1.0e+30, clip: 1.0e+30}}",
+            "LSTM-LM: {model: lstm_lm, update: {kind: joint, learning_rate: 1.0e+30, clip: 1.0e+30}}",
         )
     )
     done = workplace.sweep("run", "tiny.yaml", "--no-tracking", code=1)
@@ -169,7 +169,7 @@ MISTAKES = {
     "mistyped method": (
         ("model: lstm_lm", "model: lstm_ml"),
         ["run", "tiny.yaml"],
-        "error: tiny.yaml:13: axes.method.LSTM-LM.model: unknown choice of conf/model/ 'lstm_ml'; did you mean 'lstm_lm'?",
+        "error: tiny.yaml:13: axes.method.LSTM-LM.model: unknown choice of conf/model/ 'lstm_ml'; did you mean ",
     ),
     "missing corpus": (
         ("name: tiny}", "name: absent}"),
@@ -181,7 +181,11 @@ MISTAKES = {
         ["run", "tiny.yaml"],
         "error: tiny.yaml:7: base.train.epochs: input should be greater than 0, not 0",
     ),
-    "results that are a file": (("", ""), ["run", "tiny.yaml", "--results", "/dev/null/x"], "error: results folder /dev/"),
+    "results that are a file": (
+        ("", ""),
+        ["run", "tiny.yaml", "--results", "/dev/null/x"],
+        "error: results folder /dev/",
+    ),
     "too many CPUs": (
         ("seeds: 1", "seeds: 1\nresources: {cpu: 4096}"),
         ["run", "tiny.yaml", "--no-tracking"],
@@ -193,7 +197,7 @@ MISTAKES = {
     "no such address": (
         ("", ""),
         ["run", "tiny.yaml", "--no-tracking", "--address", "127.0.0.1:1"],
-        "error: no Ray cluster answers at 127.0.0.1:1",
+        "error: no Ray cluster answers at 127.0.0.1:1, or not to this token (",
     ),
 }
 

@@ -31,12 +31,16 @@ def load(tmp_path: Path, text: str = SPEC, *overrides: str) -> SweepSpec:
     return SweepSpec.load(str(path), overrides)
 
 
+def check(tmp_path: Path, text: str, *overrides: str) -> None:
+    spec = load(tmp_path, text, *overrides)
+    for cell in spec.cells():
+        spec.trial_config(cell, 0)
+
+
 def fail(tmp_path: Path, text: str, *overrides: str) -> str:
     """The sentence that comes of a wrong spec, without the folder in front of the file's name."""
     with pytest.raises(ValueError) as raised:  # noqa: PT011 - the text is what is tested
-        spec = load(tmp_path, text, *overrides)
-        for cell in spec.cells():
-            spec.trial_config(cell, 0)
+        check(tmp_path, text, *overrides)
     sentence = str(raised.value)
     assert "\n" not in sentence
     return sentence.replace(str(tmp_path) + "/", "")
@@ -119,7 +123,9 @@ def test_every_shipped_sweep_is_valid(name: str) -> None:
         spec.trial_config(cell, spec.seeds[0])
 
 
-@pytest.mark.parametrize(("name", "trials"), [("demo", 16), ("ptb-quick", 3), ("ptb", 60), ("yahoo", 60), ("paper", 120)])
+@pytest.mark.parametrize(
+    ("name", "trials"), [("demo", 16), ("ptb-quick", 3), ("ptb", 60), ("yahoo", 60), ("paper", 120)]
+)
 def test_sizes_of_the_shipped_sweeps(name: str, trials: int) -> None:
     spec = SweepSpec.load(name)
     assert len(spec.cells()) * len(spec.seeds) == trials
@@ -128,7 +134,9 @@ def test_sizes_of_the_shipped_sweeps(name: str, trials: int) -> None:
 def test_the_papers_protocol_is_the_papers() -> None:
     spec = SweepSpec.load("ptb")
     config = spec.trial_config(spec.cells()[5], 0).document()
-    assert config["model"] | {"embedding_dim": 100, "hidden_dim": 400, "latent_dim": 32, "samples": 10} == config["model"]
+    assert (
+        config["model"] | {"embedding_dim": 100, "hidden_dim": 400, "latent_dim": 32, "samples": 10} == config["model"]
+    )
     assert config["model"]["average"]
     assert (config["model"]["input_dropout"], config["model"]["output_dropout"]) == (0.5, 0.5)
     assert config["update"] == {"kind": "joint", "learning_rate": 1.0, "clip": 5.0, "normalisation": "sentence"}
@@ -194,8 +202,14 @@ WRONG = {
     "no seeds": (("seeds: 2", "seeds: []"), "spec.yaml:13: seeds: seeds must be given, each once, not []"),
     "a seed twice": (("seeds: 2", "seeds: [1, 1]"), "spec.yaml:13: seeds: seeds must be given, each once, not [1, 1]"),
     "negative seeds": (("seeds: 2", "seeds: -1"), "spec.yaml:13: seeds: input should be greater than 0, not -1"),
-    "an axis named seed": (("setting:", "seed:"), "spec.yaml:7: axes.seed: this name is taken; name the axis otherwise"),
-    "an empty axis": (("seeds: 2", "  more: {}\nseeds: 2"), "spec.yaml:13: axes.more: an axis needs at least one label"),
+    "an axis named seed": (
+        ("setting:", "seed:"),
+        "spec.yaml:7: axes.seed: this name is taken; name the axis otherwise",
+    ),
+    "an empty axis": (
+        ("seeds: 2", "  more: {}\nseeds: 2"),
+        "spec.yaml:13: axes.more: an axis needs at least one label",
+    ),
     "exclusion of nothing known": (
         ("seeds: 2", "exclude: [{metod: LM}]"),
         "spec.yaml:13: exclude: unknown axis 'metod'; did you mean 'method'? known: method, setting",

@@ -1,0 +1,1 @@
+"""Ways to write tables, one a file; `sweep/render.py` names them."""

@@ -1,0 +1,70 @@
+"""The published numbers: consistent with themselves, and refused when the file is wrong."""
+
+import math
+
+import pytest
+from pydantic import ValidationError
+
+from sweep.published import PublishedCorpus, PublishedRow, Values, published
+
+TOKENS_PER_SENTENCE = {"PTB": 82430 / 3761, "Yahoo": 798673 / 10000}
+EVERY = [
+    (title, row, setting, values)
+    for title, corpus in published().items()
+    for row in corpus.rows
+    for setting, values in row.settings.items()
+]
+
+
+def name(value: object) -> str:
+    return value.system if isinstance(value, PublishedRow) else value if isinstance(value, str) else ""
+
+
+@pytest.mark.parametrize(("title", "row", "setting", "values"), EVERY, ids=name)
+def test_nll_and_ppl_imply_the_tokens_of_the_test_split(
+    title: str, row: PublishedRow, setting: str, values: Values
+) -> None:
+    implied = values.nll / math.log(values.ppl)
+    if values.nll_star is None:
+        assert implied == pytest.approx(TOKENS_PER_SENTENCE[title], abs=0.03)
+    else:  # what Bowman et al. and Xu and Durrett counted is another thing, whatever it was
+        assert implied == pytest.approx(21.03, abs=0.15)
+        assert values.nll_star == pytest.approx(21.917 * math.log(values.ppl), abs=0.051)
+
+
+@pytest.mark.parametrize(("title", "row", "setting", "values"), EVERY, ids=name)
+def test_each_number_has_a_source_and_the_papers_own_a_deviation(
+    title: str, row: PublishedRow, setting: str, values: Values
+) -> None:
+    assert "Kruengkrai (ACL 2019), Table 2" in row.source
+    assert bool(row.match) == ("as cited in" not in row.source)
+    for mean, std in ((values.nll, values.nll_std), (values.ppl, values.ppl_std), (values.kl, values.kl_std)):
+        assert (std is not None) == (bool(row.match) and mean is not None)
+    assert (values.kl is None) == ("-LM" in row.system)
+
+
+def test_rows_and_sizes() -> None:
+    ptb, yahoo = published()["PTB"], published()["Yahoo"]
+    assert [len(ptb.rows), len(yahoo.rows)] == [11, 10]
+    assert ptb.settings == yahoo.settings == ["Standard", "Inputless"]
+    assert (ptb.sizes.train, ptb.sizes.valid, ptb.sizes.test, ptb.sizes.vocabulary) == (42068, 3370, 3761, 10000)
+    assert (yahoo.sizes.train, yahoo.sizes.valid, yahoo.sizes.test) == (100000, 10000, 10000)
+    for corpus in (ptb, yahoo):
+        labels = [label for row in corpus.rows for label in row.match]
+        assert len(labels) == len(set(labels)) == 6
+
+
+def test_counterpart_is_by_whole_label() -> None:
+    ptb = published()["PTB"]
+    row = ptb.counterpart("LSTM-VAE (L = 5)")
+    assert row is not None
+    assert row.settings["Inputless"].ppl == 468.1
+    assert ptb.counterpart("LSTM-VAE (L = 50)") is None
+    assert ptb.counterpart("LSTM-vMF-VAE (Xu & Durrett)") is None
+
+
+def test_a_misspelt_key_is_refused() -> None:
+    sizes = {"train": 1, "valid": 1, "test": 1, "vocabulary": 1, "source": "x"}
+    row = {"system": "x", "source": "x", "settings": {"Standard": {"nll": 1, "ppl": 2, "pll_std": 3}}}
+    with pytest.raises(ValidationError, match="pll_std"):
+        PublishedCorpus.model_validate({"sizes": sizes, "rows": [row]})
