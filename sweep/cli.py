@@ -145,7 +145,8 @@ def ui_command(
     # MLflow takes seconds to import, which the other commands need not pay.
     from sweep.ui import show
 
-    show(tracking or default_uri(results), TrialStore(results).recorded(name), port)
+    record = TrialStore(results).recorded(name)
+    show(tracking or default_uri(results), record, results.absolute() / "artifacts", port)
 
 
 def _counts_line(record: SweepRecord, counts: dict[str, int]) -> str:

@@ -1,0 +1,181 @@
+"""MLflow as a mirror of a launch: an observer that only takes notes, and one thread that writes them.
+
+It never blocks a trial and never raises. What it could not write is not lost: the store has it, and the next launch
+writes it.
+"""
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from sweep.record import EpochRecord, SweepRecord, TrialFailure, TrialResult, WantedTrial
+
+if TYPE_CHECKING:
+    from sweep.tracking import Experiment
+
+MAX_FAILURES = 3
+PAUSE = 60.0
+"""After so many failures in a row, MLflow is left alone for so many seconds."""
+PATIENCE = 30.0
+"""Seconds without any progress after which `close` gives up."""
+SERVER_SECONDS = 5.0
+DATABASE_SECONDS = 60.0
+"""How long `open` waits for an answer. A database may have to be created first."""
+
+
+def default_uri(results: Path) -> str:
+    """The database beside the trials."""
+    return f"sqlite:///{results.absolute() / 'mlflow.db'}"
+
+
+def redacted(uri: str) -> str:
+    """The address without user and password."""
+    return uri.replace(_credentials(uri), "***")
+
+
+@dataclass(frozen=True)
+class _Note:
+    """Something to write. subject: a later note of the same one makes this one superfluous."""
+
+    subject: str
+    write: Callable[["Experiment"], None]
+
+
+class Mirror:
+    """An observer of a launch, between `open` and `close`. Arguments: see `tracking.Experiment`."""
+
+    def __init__(self, uri: str, record: SweepRecord, artifacts: Path, folder_of: Callable[[str], Path]):
+        self._uri = uri
+        self._record = record
+        self._artifacts = artifacts
+        self._folder_of = folder_of
+        self._notes: SimpleQueue[_Note] = SimpleQueue()
+        self._tests: dict[str, Mapping[str, float]] = {}
+        self._closing = threading.Event()
+        # Whatever the interpreter's end finds unfinished is abandoned, and written by the next launch.
+        self._writer = threading.Thread(target=self._work, name="mlflow-mirror", daemon=True)
+        self._answered = threading.Event()
+        self._progress = time.monotonic()
+        self._experiment: Experiment | None = None
+        self._unwritten: dict[str, _Note] = {}
+        self._paused_until = 0.0
+        self._problem = ""
+
+    def open(self) -> str | None:
+        """Make the database and the experiment, and start to write. One sentence of warning when that did not work."""
+        # The import takes seconds: here, where a person waits anyway, and not when a trial first ends.
+        import sweep.tracking  # noqa: F401
+
+        self._writer.start()
+        patience = SERVER_SECONDS if self._uri.startswith("http") else DATABASE_SECONDS
+        self._answered.wait(patience)
+        if self._experiment is not None:
+            return None
+        why = self._problem or f"no answer within {patience:g} s"
+        return f"MLflow at {redacted(self._uri)} is not there ({why}); training goes on, and results are in the store"
+
+    def started(self, trial: WantedTrial) -> None:
+        self._note(trial.key, lambda experiment: experiment.start(trial))
+
+    def epoch(self, trial: WantedTrial, record: EpochRecord) -> None:
+        self._note(trial.key, lambda experiment: experiment.epoch(trial, record))
+
+    def finished(self, trial: WantedTrial, result: TrialResult) -> None:
+        """Also for trials that were done before: that adds nothing to a run that is complete."""
+        self._tests[trial.key] = result.test
+        self._note(trial.key, lambda experiment: experiment.finish(trial, result))
+
+    def failed(self, trial: WantedTrial, failure: TrialFailure) -> None:
+        self._note(trial.key, lambda experiment: experiment.fail(trial, failure))
+
+    def close(self, tables: Sequence[Path] = ()) -> str | None:
+        """Write what is left, the summaries and the tables. One sentence of warning when something could not be."""
+        self._note(" summaries", lambda experiment: experiment.summarise(self._tests))
+        self._note(" tables", lambda experiment: experiment.keep(tables))
+        self._note(" killed", lambda experiment: experiment.kill())
+        self._closing.set()
+        self._progress = time.monotonic()
+        while self._writer.is_alive() and time.monotonic() < self._progress + PATIENCE:
+            self._writer.join(0.1)
+        num_unwritten = len(self._unwritten) + self._notes.qsize()
+        if not num_unwritten:
+            return None
+        why = self._problem or f"no answer within {PATIENCE:g} s"
+        records = "1 record" if num_unwritten == 1 else f"{num_unwritten} records"
+        return (
+            f"MLflow at {redacted(self._uri)} lacks {records} of sweep '{self._record.name}' ({why}); "
+            f"run the same command again when it is back"
+        )
+
+    def _note(self, subject: str, write: Callable[["Experiment"], None]) -> None:
+        self._notes.put(_Note(subject, write))
+
+    def _work(self) -> None:
+        self._attempt(_Note(" opened", lambda experiment: None))
+        self._answered.set()
+        while not (self._closing.is_set() and self._notes.empty()):
+            self._take_notes()
+            if time.monotonic() >= self._paused_until:
+                self._write_waiting()
+        self._write_waiting()
+
+    def _take_notes(self) -> None:
+        """Of the notes on a trial only the last: its end carries all its history."""
+        with contextlib.suppress(Empty):
+            note = self._notes.get(timeout=0.2)
+            while True:
+                self._unwritten.pop(note.subject, None)
+                self._unwritten[note.subject] = note
+                note = self._notes.get_nowait()
+
+    def _write_waiting(self) -> None:
+        num_failures = 0
+        for note in list(self._unwritten.values()):
+            if self._attempt(note):
+                del self._unwritten[note.subject]
+                num_failures = 0
+                continue
+            # To the end of the line: one record that MLflow refuses must not hold up the others.
+            self._unwritten[note.subject] = self._unwritten.pop(note.subject)
+            num_failures += 1
+            if num_failures == MAX_FAILURES:
+                self._paused_until = time.monotonic() + PAUSE
+                return
+        if not self._unwritten:
+            self._problem = ""
+
+    def _attempt(self, note: _Note) -> bool:
+        from sweep.tracking import Experiment
+
+        try:
+            if self._experiment is None:
+                self._experiment = Experiment(self._uri, self._record, self._artifacts, self._folder_of)
+            note.write(self._experiment)
+        # MLflow passes on what its database, network and file layers raise: there is no common class, and whatever it
+        # is, a mirror must not end a sweep. It is told at the end.
+        except Exception as error:
+            self._problem = self._problem or _in_one_line(error, self._uri)
+            return False
+        self._progress = time.monotonic()
+        return True
+
+
+def _in_one_line(error: BaseException, uri: str) -> str:
+    root = error
+    while (below := root.__cause__ or root.__context__) is not None:
+        root = below
+    # Under the layers' retries and pools is what a person can act on: refused, timed out, no space left.
+    told = root if isinstance(root, OSError) else error
+    text = " ".join(f"{type(told).__name__}: {told}".replace(_credentials(uri), "***").split())
+    return text if len(text) <= 300 else text[:299] + "…"
+
+
+def _credentials(uri: str) -> str:
+    """`user:password` of an address; where it has none, a text that is in no message."""
+    return urlsplit(uri).netloc.rpartition("@")[0] or "\0"

@@ -1,0 +1,81 @@
+"""A sweep's records as MLflow's flat values: params, tags and metrics by name. Pure, and without MLflow."""
+
+import json
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import fmean, stdev
+from typing import Any
+
+from sweep.record import EpochRecord, TrialResult, WantedTrial
+
+MEASURED = ("nll", "nelbo_paper", "rec", "kl", "ppl", "ppl_paper")
+EVERY_EPOCH = "beta"
+METRICS_AN_EPOCH = 2 + 2 * len(MEASURED)
+"""At most: beta, lr, and what was measured on train and valid."""
+
+
+def epoch_metrics(record: EpochRecord) -> dict[str, float]:
+    """In this order, since MLflow's page that compares runs begins with the first."""
+    return {
+        **_measured("valid", record.valid),
+        **_measured("train", record.train),
+        EVERY_EPOCH: record.beta,
+        "lr": record.lr,
+    }
+
+
+def final_metrics(result: TrialResult) -> dict[str, float]:
+    """`best/…`, validation at the best epoch, since MLflow shows a metric's last value; and test at that epoch."""
+    return {
+        **_measured("best", result.valid),
+        **_measured("test", result.test),
+        "cost/seconds": result.cost["seconds"],
+        "cost/parameters": result.parameters,
+    }
+
+
+def _measured(split: str, metrics: Mapping[str, float]) -> dict[str, float]:
+    return {f"{split}/{name}": metrics[name] for name in MEASURED if name in metrics}
+
+
+def labels(trial: WantedTrial) -> dict[str, str]:
+    """Where a trial stands in the grid."""
+    axes = {tag_name(axis): label for axis, label in trial.labels.items()}
+    return {**axes, "cell": trial.cell, "seed": str(trial.seed)}
+
+
+def tag_name(axis: str) -> str:
+    """A character that MLflow allows in no name becomes an underscore."""
+    return re.sub(r"[^\w/.\- :]", "_", axis)
+
+
+def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """A document with dotted names: {"model": {"kind": "vae"}} -> {"model.kind": "vae"}; all but text as JSON."""
+    values = {}
+    for name, value in config.items():
+        if isinstance(value, Mapping) and value:
+            values.update(flat(value, f"{prefix}{name}."))
+        else:
+            values[prefix + name] = value if isinstance(value, str) else json.dumps(value)
+    return values
+
+
+def summaries(trials: Iterable[WantedTrial], tests: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float]]:
+    """By cell, over the trials that `tests` has: mean, sample standard deviation (from two on) and n."""
+    cells: dict[str, list[Mapping[str, float]]] = defaultdict(list)
+    for trial in trials:
+        if trial.key in tests:
+            cells[trial.cell].append(tests[trial.key])
+    return {cell: _summary(each) for cell, each in cells.items()}
+
+
+def _summary(tests: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    summary = {"n": float(len(tests))}
+    for name in MEASURED:
+        if all(name in test for test in tests):
+            column = [test[name] for test in tests]
+            summary[f"test/{name}_mean"] = fmean(column)
+            if len(column) > 1:
+                summary[f"test/{name}_std"] = stdev(column)
+    return summary

@@ -1,0 +1,244 @@
+"""The only importer of MLflow: a sweep as an MLflow experiment, one flat run a trial. Blocks and raises; see mirror.py.
+
+Every method may be called again with the same arguments, in this process or a later one, and then adds nothing.
+"""
+
+import json
+import logging
+import math
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sweep import mlflow_values as values
+from sweep.mlflow_ui import chart_views
+from sweep.record import EpochRecord, SweepRecord, TrialFailure, TrialResult, WantedTrial
+
+# Read by MLflow when it is imported, or at its first request. With MLflow's own settings, a server that is down
+# holds each request for four minutes.
+_ENVIRONMENT = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+}
+for _name, _value in _ENVIRONMENT.items():
+    os.environ.setdefault(_name, _value)
+
+import mlflow  # noqa: E402
+from mlflow.entities import Dataset, DatasetInput, Metric, Param, RunTag  # noqa: E402
+
+for _logger, _level in {"mlflow": logging.WARNING, "alembic": logging.WARNING, "urllib3": logging.ERROR}.items():
+    logging.getLogger(_logger).setLevel(_level)
+
+KEY, SUMMARY, SUMMARY_OF, FAILURE = "sweep.trial_key", "sweep.summary", "sweep.summary_of", "failure"
+ARTIFACTS = ("config.json", "result.json", "weights.safetensors")
+MAX_METRICS, MAX_PARAMS = 1000, 100
+"""What MLflow takes in one call."""
+
+
+@dataclass
+class _Run:
+    """A run as far as this process knows it. steps: epochs that it has; None when that was not asked yet."""
+
+    run_id: str
+    status: str
+    params: set[str] = field(default_factory=set)
+    tags: dict[str, str] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    steps: set[int] | None = None
+
+
+class Experiment:
+    """The experiment of a sweep, created when there is none. Only one process may write it at a time.
+
+    artifacts: where a database that this process opens itself keeps files; a server decides that for itself.
+    folder_of: a trial's key to its folder in the store.
+    """
+
+    def __init__(self, uri: str, record: SweepRecord, artifacts: Path, folder_of: Callable[[str], Path]):
+        self._client = mlflow.MlflowClient(uri)
+        self._record = record
+        self._folder_of = folder_of
+        self._id = self._find_or_create(None if _is_server(uri) else artifacts.absolute().as_uri())
+        self._trials: dict[str, _Run] = {}
+        self._summaries: dict[tuple[str, str], _Run] = {}
+        self._under_way: set[str] = set()
+        for run in _all_runs(self._client, self._id):
+            known = _Run(run.info.run_id, run.info.status, set(run.data.params), run.data.tags, run.data.metrics)
+            if KEY in known.tags:
+                self._trials[known.tags[KEY]] = known
+            elif SUMMARY in known.tags:
+                self._summaries[known.tags[SUMMARY], known.tags.get(SUMMARY_OF, "")] = known
+
+    def start(self, trial: WantedTrial) -> None:
+        """Show the trial as running, in the run that it has or in a new one."""
+        run = self._run(trial, _now())
+        self._under_way.add(trial.key)
+        if run.status != "RUNNING":
+            self._client.update_run(run.run_id, status="RUNNING")
+            run.status = "RUNNING"
+        self._forget_failure(run)
+
+    def epoch(self, trial: WantedTrial, record: EpochRecord) -> None:
+        self.start(trial)
+        self._add(self._trials[trial.key], [record])
+
+    def finish(self, trial: WantedTrial, result: TrialResult) -> None:
+        """Complete the run: whole history, metrics of the best epoch, corpus, artifacts; its status comes last."""
+        run = self._run(trial, _milliseconds(result.started))
+        if run.status == "FINISHED":
+            return
+        self._forget_failure(run)
+        self._add(run, result.history)
+        tags = {"best_epoch": str(result.best_epoch), **{f"on.{k}": v for k, v in result.environment.items()}}
+        self._client.log_batch(
+            run.run_id,
+            metrics=_points(values.final_metrics(result), result.finished, result.best_epoch),
+            tags=[RunTag(name, value) for name, value in tags.items()],
+        )
+        self._client.log_inputs(run.run_id, [_corpus(result.corpus)])
+        for name in ARTIFACTS:
+            if (path := self._folder_of(trial.key) / name).exists():
+                self._client.log_artifact(run.run_id, str(path))
+        self._end(trial.key, "FINISHED", _milliseconds(result.finished))
+
+    def fail(self, trial: WantedTrial, failure: TrialFailure) -> None:
+        run = self._run(trial, _milliseconds(failure.timestamp))
+        text = f"{failure.kind}: {failure.message}"[:5000]
+        if run.status == "FAILED" and run.tags.get(FAILURE) == text:
+            return
+        self._client.set_tag(run.run_id, FAILURE, text)
+        run.tags[FAILURE] = text
+        self._end(trial.key, "FAILED", _milliseconds(failure.timestamp))
+
+    def kill(self) -> None:
+        """Mark the runs that were started here and have not ended."""
+        for key in list(self._under_way):
+            self._end(key, "KILLED", _now())
+
+    def summarise(self, tests: Mapping[str, Mapping[str, float]]) -> None:
+        """One run a cell with mean, sample standard deviation and n of the test metrics. tests: by trial key."""
+        for cell, wanted in values.summaries(self._record.trials, tests).items():
+            run = self._summary("cell", cell, f"summary: {cell}")
+            # MLflow cannot take a metric back: a deviation that lost its second seed becomes "not a number".
+            wanted = {**dict.fromkeys(run.metrics, math.nan), **wanted}
+            changed = {name: value for name, value in wanted.items() if repr(value) != repr(run.metrics.get(name))}
+            self._client.log_batch(run.run_id, metrics=_points(changed, time.time(), step=0))
+            run.metrics = wanted
+
+    def keep(self, tables: Sequence[Path]) -> None:
+        """The sweep's own run, with the tables as its artifacts; a file of the same name is replaced."""
+        run = self._summary("sweep", "", f"tables: {self._record.name}")
+        for path in tables:
+            self._client.log_artifact(run.run_id, str(path))
+
+    def _find_or_create(self, artifact_location: str | None) -> str:
+        found = self._client.get_experiment_by_name(self._record.name)
+        if found is None:
+            identity = str(self._client.create_experiment(self._record.name, artifact_location))
+        else:
+            identity = str(found.experiment_id)
+            if found.lifecycle_stage == "deleted":
+                self._client.restore_experiment(identity)
+        for tag, value in chart_views(self._record).items():
+            if found is None or found.tags.get(tag) != value:
+                self._client.set_experiment_tag(identity, tag, value)
+        return identity
+
+    def _run(self, trial: WantedTrial, started: int) -> _Run:
+        """The trial's one run, created when there is none."""
+        if trial.key not in self._trials:
+            tags = {**values.labels(trial), "sweep.name": self._record.name, KEY: trial.key}
+            created = self._client.create_run(self._id, started, tags, trial.name)
+            self._trials[trial.key] = _Run(created.info.run_id, "RUNNING", steps=set())
+            self._under_way.add(trial.key)
+        run = self._trials[trial.key]
+        missing = {name: text for name, text in values.flat(trial.config).items() if name not in run.params}
+        for some in _slices(list(missing), MAX_PARAMS):
+            self._client.log_batch(run.run_id, params=[Param(name, missing[name]) for name in some])
+            run.params.update(some)
+        return run
+
+    def _add(self, run: _Run, records: Sequence[EpochRecord]) -> None:
+        """Add the epochs that the run does not have yet."""
+        if run.steps is None:
+            run.steps = {point.step for point in self._client.get_metric_history(run.run_id, values.EVERY_EPOCH)}
+        missing = [record for record in records if record.epoch not in run.steps]
+        # Whole epochs in a call: a call is stored or not as one, so a step that is there is there in every metric.
+        for some in _slices(missing, MAX_METRICS // values.METRICS_AN_EPOCH):
+            points = [_points(values.epoch_metrics(record), record.timestamp, record.epoch) for record in some]
+            self._client.log_batch(run.run_id, metrics=[point for epoch in points for point in epoch])
+            run.steps.update(record.epoch for record in some)
+
+    def _forget_failure(self, run: _Run) -> None:
+        if FAILURE in run.tags:
+            self._client.delete_tag(run.run_id, FAILURE)
+            del run.tags[FAILURE]
+
+    def _end(self, key: str, status: str, ended: int) -> None:
+        self._client.set_terminated(self._trials[key].run_id, status, ended)
+        self._trials[key].status = status
+        self._under_way.discard(key)
+
+    def _summary(self, kind: str, of: str, name: str) -> _Run:
+        if (kind, of) not in self._summaries:
+            tags = {SUMMARY: kind, "sweep.name": self._record.name, **({SUMMARY_OF: of} if of else {})}
+            run_id = self._client.create_run(self._id, _now(), tags, name).info.run_id
+            self._client.set_terminated(run_id)
+            self._summaries[kind, of] = _Run(run_id, "FINISHED")
+        return self._summaries[kind, of]
+
+
+def find_runs(uri: str, sweep: str) -> tuple[str, dict[str, str]] | None:
+    """Id of the sweep's experiment and the runs of its trials, by key; None when MLflow does not have it."""
+    client = mlflow.MlflowClient(uri)
+    found = client.get_experiment_by_name(sweep)
+    if found is None:
+        return None
+    runs = _all_runs(client, found.experiment_id)
+    return found.experiment_id, {run.data.tags[KEY]: run.info.run_id for run in runs if KEY in run.data.tags}
+
+
+def _all_runs(client: Any, experiment: str) -> Iterator[Any]:
+    token = None
+    while True:
+        page = client.search_runs([experiment], max_results=1000, page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
+def _points(metrics: Mapping[str, float], timestamp: float, step: int) -> list[Any]:
+    return [Metric(name, value, _milliseconds(timestamp), step) for name, value in metrics.items()]
+
+
+def _corpus(facts: Mapping[str, Any]) -> Any:
+    sizes = json.dumps({name: facts[name] for name in ("vocabulary", "sentences", "tokens") if name in facts})
+    digest = str(facts["content_hash"])[:36]
+    return DatasetInput(Dataset(str(facts["title"]), digest, "local", str(facts["title"]), None, sizes))
+
+
+_Item = TypeVar("_Item")
+
+
+def _slices(items: Sequence[_Item], size: int) -> Iterator[Sequence[_Item]]:
+    for first in range(0, len(items), size):
+        yield items[first : first + size]
+
+
+def _is_server(uri: str) -> bool:
+    return uri.startswith(("http://", "https://"))
+
+
+def _milliseconds(seconds: float) -> int:
+    return round(seconds * 1000)
+
+
+def _now() -> int:
+    return _milliseconds(time.time())

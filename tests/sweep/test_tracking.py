@@ -1,0 +1,379 @@
+"""The mirror: one complete run a trial whatever is repeated, killed or away, and never in a trial's way."""
+
+import json
+import shutil
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from statistics import fmean, stdev
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+
+from sweep import mirror as mirror_module
+from sweep import tracking
+from sweep.mirror import Mirror, default_uri
+from sweep.mlflow_ui import served
+from sweep.mlflow_values import flat
+from sweep.record import EpochRecord, SweepRecord, TrialFailure, TrialResult, WantedTrial
+
+BEGAN = 1_790_000_000.0
+CORPUS = {"title": "PTB", "content_hash": "c0ffee" * 10, "vocabulary": 10, "sentences": {"train": 5}, "tokens": {}}
+
+
+def wanted(method: str, seed: int) -> WantedTrial:
+    config = {"model": {"kind": method, "sizes": [1, 2]}, "train": {"epochs": 3, "clip": None}, "seed": seed}
+    return WantedTrial(f"{method}-{seed}".ljust(64, "0"), {"dataset": "PTB", "method": method}, seed, config)
+
+
+def measured(nll: float) -> dict[str, float]:
+    return {"nll": nll, "nelbo_paper": nll, "rec": nll - 1, "kl": 1.0, "ppl": nll / 2, "ppl_paper": nll / 2}
+
+
+def result_of(trial: WantedTrial, num_epochs: int = 3) -> TrialResult:
+    history = tuple(
+        EpochRecord(n, BEGAN + n + 0.25, 1.0, n / 10, 1.0, measured(200 - n), measured(100 - n), True)
+        for n in range(1, num_epochs + 1)
+    )
+    return TrialResult(
+        version=1,
+        key=trial.key,
+        config=trial.config,
+        corpus=CORPUS,
+        parameters=7,
+        latents_per_sentence=1,
+        best_epoch=num_epochs,
+        beta_at_best=1.0,
+        valid=history[-1].valid,
+        test=measured(90.0 + trial.seed**2),
+        history=history,
+        cost={"seconds": 3.0, "epochs": 3, "train_tokens_per_second": 1.0},
+        environment={"host": "node1"},
+        started=BEGAN,
+        finished=BEGAN + 10,
+    )
+
+
+TRIALS = tuple(wanted(method, seed) for method in ("vae", "vmf") for seed in (1, 2, 3))
+FIRST, SECOND = TRIALS[0], TRIALS[1]
+RECORD = SweepRecord("paper", {}, TRIALS, {})
+
+
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database that MLflow made: seconds of work, needed once."""
+    folder = tmp_path_factory.mktemp("database")
+    MlflowClient(default_uri(folder))
+    return folder / "mlflow.db"
+
+
+@pytest.fixture
+def store(tmp_path: Path, empty_database: Path) -> Path:
+    shutil.copy(empty_database, tmp_path)
+    return tmp_path
+
+
+def folder_in(store: Path) -> Callable[[str], Path]:
+    return lambda key: store / "trials" / key
+
+
+def opened(store: Path, uri: str | None = None) -> Mirror:
+    mirror = Mirror(uri or default_uri(store), RECORD, store / "artifacts", folder_in(store))
+    assert mirror.open() is None
+    return mirror
+
+
+def play(mirror: Mirror, trial: WantedTrial) -> None:
+    """A trial from its start to its end, as a launch reports it."""
+    mirror.started(trial)
+    for record in result_of(trial).history:
+        mirror.epoch(trial, record)
+    mirror.finished(trial, result_of(trial))
+
+
+def runs_of(store: Path, uri: str | None = None) -> dict[str, Any]:
+    """All runs of the experiment by name; fails when two have the same."""
+    client = MlflowClient(uri or default_uri(store))
+    found = client.search_runs([client.get_experiment_by_name("paper").experiment_id])
+    runs = {run.info.run_name: run for run in found}
+    assert len(runs) == len(found)
+    return runs
+
+
+def points(store: Path, trial: WantedTrial, metric: str) -> list[tuple[int, float, int]]:
+    history = MlflowClient(default_uri(store)).get_metric_history(runs_of(store)[trial.name].info.run_id, metric)
+    return [(point.step, point.value, point.timestamp) for point in history]
+
+
+def artifacts_of(uri: str, run: Any) -> set[str]:
+    return {file.path for file in MlflowClient(uri).list_artifacts(run.info.run_id)}
+
+
+def test_a_run_shows_the_whole_trial(store: Path) -> None:
+    folder = folder_in(store)(FIRST.key)
+    folder.mkdir(parents=True)
+    for name in ("config.json", "result.json", "weights.safetensors", "log.txt"):
+        (folder / name).write_text(name)
+    mirror = opened(store)
+    play(mirror, FIRST)
+    assert mirror.close() is None
+
+    run = runs_of(store)[FIRST.name]
+    assert run.info.status == "FINISHED"
+    assert run.info.end_time == round((BEGAN + 10) * 1000)
+    assert run.data.params == {
+        "model.kind": "vae",
+        "model.sizes": "[1, 2]",
+        "train.epochs": "3",
+        "train.clip": "null",
+        "seed": "1",
+    }
+    expected = {"dataset": "PTB", "method": "vae", "cell": "PTB / vae", "seed": "1", "best_epoch": "3"}
+    expected |= {"sweep.trial_key": FIRST.key, "sweep.name": "paper", "on.host": "node1"}
+    assert expected.items() <= run.data.tags.items()
+    assert "mlflow.parentRunId" not in run.data.tags
+    assert points(store, FIRST, "valid/nll") == [(n, 100.0 - n, round((BEGAN + n + 0.25) * 1000)) for n in (1, 2, 3)]
+    assert points(store, FIRST, "test/nll") == [(3, 91.0, round((BEGAN + 10) * 1000))]
+    assert run.data.metrics["best/nll"] == 97.0
+    [input_] = run.inputs.dataset_inputs
+    assert (input_.dataset.name, input_.dataset.digest) == ("PTB", CORPUS["content_hash"][:36])  # type: ignore[index]
+    assert json.loads(input_.dataset.profile)["vocabulary"] == 10
+    assert artifacts_of(default_uri(store), run) == {"config.json", "result.json", "weights.safetensors"}
+
+
+def test_repeats_and_later_launches_add_nothing(store: Path) -> None:
+    mirror = opened(store)
+    for _ in range(2):
+        play(mirror, FIRST)
+    assert mirror.close() is None
+    before = runs_of(store), points(store, FIRST, "train/kl")
+    again = opened(store)
+    again.finished(FIRST, result_of(FIRST))
+    assert again.close() is None
+    after = runs_of(store), points(store, FIRST, "train/kl")
+    assert [run.to_dictionary() for run in before[0].values()] == [run.to_dictionary() for run in after[0].values()]
+    assert before[1] == after[1]
+    assert len(after[1]) == 3
+
+
+def test_an_interrupted_trial_is_killed_and_goes_on_in_the_same_run(store: Path) -> None:
+    result = result_of(FIRST)
+    mirror = opened(store)
+    mirror.started(FIRST)
+    mirror.epoch(FIRST, result.history[0])
+    assert mirror.close() is None
+    killed = runs_of(store)[FIRST.name]
+    assert killed.info.status == "KILLED"
+
+    mirror = opened(store)
+    mirror.started(FIRST)
+    # An epoch that was lost with a checkpoint is trained again: same step, other time.
+    mirror.epoch(FIRST, replace(result.history[0], timestamp=BEGAN + 500))
+    mirror.finished(FIRST, result)
+    assert mirror.close() is None
+    finished = runs_of(store)[FIRST.name]
+    assert (finished.info.run_id, finished.info.status) == (killed.info.run_id, "FINISHED")
+    assert [step for step, _, _ in points(store, FIRST, "beta")] == [1, 2, 3]
+
+
+def test_a_run_left_by_a_killed_driver_is_completed(store: Path) -> None:
+    # What `kill -9` leaves: a run that says RUNNING for ever, and not even its params.
+    experiment = tracking.Experiment(default_uri(store), RECORD, store / "artifacts", folder_in(store))
+    left = experiment._client.create_run(
+        experiment._id, tags={"sweep.trial_key": FIRST.key}, run_name=FIRST.name
+    ).info.run_id
+    mirror = opened(store)
+    mirror.finished(FIRST, result_of(FIRST))
+    assert mirror.close() is None
+    run = runs_of(store)[FIRST.name]
+    assert (run.info.run_id, run.info.status) == (left, "FINISHED")
+    assert run.data.params == flat(FIRST.config)
+
+
+def test_a_failure_is_told_and_forgotten_when_the_trial_succeeds(store: Path) -> None:
+    failure = TrialFailure(FIRST.key, "non-finite", "loss is nan", "Traceback", 2, "node1", BEGAN + 5)
+    mirror = opened(store)
+    mirror.started(FIRST)
+    mirror.failed(FIRST, failure)
+    assert mirror.close() is None
+    run = runs_of(store)[FIRST.name]
+    assert (run.info.status, run.data.tags["failure"]) == ("FAILED", "non-finite: loss is nan")
+
+    mirror = opened(store)
+    play(mirror, FIRST)
+    assert mirror.close() is None
+    run = runs_of(store)[FIRST.name]
+    assert run.info.status == "FINISHED"
+    assert "failure" not in run.data.tags
+
+
+def test_summaries_follow_the_seeds(store: Path) -> None:
+    tables = [store / "table.md", store / "table.csv"]
+    for path in tables:
+        path.write_text("numbers")
+    for num_seeds in (1, 2, 3, 1):
+        mirror = opened(store)
+        for trial in TRIALS[:num_seeds]:
+            mirror.finished(trial, result_of(trial))
+        assert mirror.close(tables) is None
+        runs = runs_of(store)
+        summary = runs["summary: PTB / vae"]
+        column = [91.0, 94.0, 99.0][:num_seeds]
+        assert summary.data.metrics["n"] == num_seeds
+        assert summary.data.metrics["test/nll_mean"] == fmean(column)
+        if num_seeds > 1:
+            assert summary.data.metrics["test/nll_std"] == stdev(column)
+        else:
+            assert summary.data.metrics.get("test/nll_std") in (None, pytest.approx(float("nan"), nan_ok=True))
+        assert "cell" not in summary.data.tags
+        assert summary.data.tags["sweep.summary_of"] == "PTB / vae"
+        assert "summary: PTB / vmf" not in runs
+    assert artifacts_of(default_uri(store), runs["tables: paper"]) == {"table.md", "table.csv"}
+
+
+def test_long_histories_and_large_configs_take_several_calls(store: Path) -> None:
+    config = {"model": {f"field{n}": n for n in range(150)}}
+    mirror = opened(store)
+    mirror.finished(replace(FIRST, config=config), result_of(FIRST, num_epochs=100))
+    assert mirror.close() is None
+    assert len(runs_of(store)[FIRST.name].data.params) == 150
+    assert [step for step, _, _ in points(store, FIRST, "valid/ppl")] == list(range(1, 101))
+
+
+def test_a_search_for_runs_reads_every_page() -> None:
+    class Page(list[int]):
+        token: str | None = None
+
+    def search_runs(experiments: list[str], max_results: int, page_token: str | None) -> Page:
+        page = Page([1, 2] if page_token is None else [3])
+        page.token = "more" if page_token is None else None
+        return page
+
+    assert list(tracking._all_runs(SimpleNamespace(search_runs=search_runs), "1")) == [1, 2, 3]
+
+
+def test_a_deleted_experiment_comes_back(store: Path) -> None:
+    assert opened(store).close() is None
+    client = MlflowClient(default_uri(store))
+    client.delete_experiment(client.get_experiment_by_name("paper").experiment_id)
+    mirror = opened(store)
+    play(mirror, FIRST)
+    assert mirror.close() is None
+    assert FIRST.name in runs_of(store)
+
+
+def test_a_server_that_is_down_costs_a_warning_and_no_time(store: Path) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    check_away(store, f"http://someone:secret@127.0.0.1:{port}")
+
+
+def test_a_server_that_never_answers_costs_a_warning_and_no_time(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "8")
+    monkeypatch.setattr(mirror_module, "PATIENCE", 1.0)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        check_away(store, f"http://someone:secret@127.0.0.1:{silent.getsockname()[1]}")
+
+
+def check_away(store: Path, uri: str) -> None:
+    mirror = Mirror(uri, RECORD, store / "artifacts", folder_in(store))
+    began = time.monotonic()
+    warning = mirror.open()
+    assert time.monotonic() - began < 10
+    assert warning is not None
+    assert "training goes on" in warning
+    began = time.monotonic()
+    for trial in TRIALS:
+        play(mirror, trial)
+    assert time.monotonic() - began < 0.5
+    began = time.monotonic()
+    at_end = mirror.close()
+    assert time.monotonic() - began < 40
+    assert at_end is not None
+    assert "run the same command again" in at_end
+    assert "secret" not in warning + at_end
+
+
+def test_what_was_missed_while_mlflow_was_away_is_caught_up(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mirror_module, "PAUSE", 0.5)
+    away = True
+
+    def reachable(method: Callable[..., None]) -> Callable[..., None]:
+        def call(*arguments: Any) -> None:
+            if away:
+                raise ConnectionError("refused")
+            method(*arguments)
+
+        return call
+
+    for name in ("start", "epoch", "finish"):
+        monkeypatch.setattr(tracking.Experiment, name, reachable(getattr(tracking.Experiment, name)))
+    mirror = opened(store)
+    for trial in TRIALS:
+        play(mirror, trial)
+    wait_until(lambda: mirror._notes.empty())
+    away = False
+    assert mirror.close() is None
+    runs = runs_of(store)
+    assert all(runs[trial.name].info.status == "FINISHED" for trial in TRIALS)
+    assert all(len(points(store, trial, "valid/kl")) == 3 for trial in TRIALS)
+
+
+def test_a_record_that_is_refused_holds_up_no_other(store: Path) -> None:
+    def folder_of(key: str) -> Path:
+        if key == FIRST.key:
+            raise OSError("disk gone")
+        return store / key
+
+    mirror = Mirror(default_uri(store), RECORD, store / "artifacts", folder_of)
+    mirror.open()
+    for trial in TRIALS:
+        play(mirror, trial)
+    warning = mirror.close()
+    assert warning is not None
+    assert "lacks 1 record" in warning
+    assert "disk gone" in warning
+    statuses = {name: run.info.status for name, run in runs_of(store).items()}
+    assert statuses.pop(FIRST.name) == "KILLED"
+    assert set(statuses.values()) == {"FINISHED"}
+
+
+@pytest.mark.slow
+def test_a_server_is_mirrored_to_as_a_database_is(store: Path, free_port: int) -> None:
+    with served(default_uri(store), store / "served", free_port) as uri:
+        folder = folder_in(store)(FIRST.key)
+        folder.mkdir(parents=True)
+        (folder / "result.json").write_text("{}")
+        for _ in range(2):
+            mirror = opened(store, uri)
+            play(mirror, FIRST)
+            mirror.started(SECOND)
+            assert mirror.close() is None
+        runs = runs_of(store, uri)
+        assert runs[FIRST.name].info.status == "FINISHED"
+        assert runs[SECOND.name].info.status == "KILLED"
+        assert artifacts_of(uri, runs[FIRST.name]) == {"result.json"}
+        found = tracking.find_runs(uri, "paper")
+    assert list((store / "served").rglob("result.json"))
+    assert found is not None
+    assert found[1] == {trial.key: runs[trial.name].info.run_id for trial in (FIRST, SECOND)}
+    assert points(store, FIRST, "valid/nll") == [(n, 100.0 - n, round((BEGAN + n + 0.25) * 1000)) for n in (1, 2, 3)]
+
+
+@pytest.fixture
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
