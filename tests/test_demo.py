@@ -90,12 +90,13 @@ def test_no_model_beats_the_source_and_the_standard_ones_come_near(demo: Demo) -
             mean = statistics.fmean(result.test["nll"] for result in results)
             assert mean > entropy - 2 * error, (setting, method)
             if setting == "Standard" and method in ("LSTM-LM", "LSTM-VAE"):
-                assert mean < entropy + 6, method
+                assert mean < entropy + 5, method
 
 
-def test_latents_matter_where_the_decoder_reads_no_words(demo: Demo) -> None:
-    for result in demo.results(setting="Inputless", method="LSTM-VAE (L = 5)"):
-        assert result.test["kl"] > 0.5
+def test_the_papers_number_of_averaged_states_is_below_their_strict_bound(demo: Demo) -> None:
+    for result in demo.results(method="LSTM-VAE-AVG (L = 5)"):
+        assert result.test["nll"] == pytest.approx(result.test["nelbo_paper"] + 4 * result.test["kl"], rel=1e-6)
+        assert result.test["kl"] > 0
 
 
 def test_running_it_again_trains_nothing_and_prints_the_same(demo: Demo) -> None:
@@ -145,7 +146,7 @@ def test_the_readmes_commands_work(demo: Demo) -> None:
     run([SWEEP, "plan", str(demo.folder / "line-by-line.yaml")], demo.folder)
     shown = [line.split("#")[0].strip() for block in blocks("sh") for line in block.splitlines()]
     shown += re.findall(r"`(sweep [^`]+)`", (ROOT / "README.md").read_text())
-    commands = [line.split() for line in shown if line.startswith("sweep ") and "KEY" not in line]
+    commands = [line.split() for line in shown if re.match(r"sweep \w+ .*", line) and "KEY" not in line]
     assert ["sweep", "run", "ptb"] in commands
     for command in commands:
         if command[1] == "ui" or "fetch" in command or "--address" in command:

@@ -128,11 +128,11 @@ def test_a_new_plugin_is_one_file_and_one_yaml(tmp_path: Path) -> None:
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
-    tested = run("-m", "pytest", "-q", "-v", "tests/contracts", "-p", "no:cacheprovider")
+    tested = run("-m", "pytest", "-v", "tests/contracts", "-p", "no:cacheprovider")
     for name in ("counting", "Config(scale=0.1)", "stairs"):
         assert f"[{name}]" in tested, f"the contract tests did not pick up {name}"
     (project / "grown.yaml").write_text(SPEC)
-    result = json.loads(run("-m", "sweep.cli", "trial", "grown.yaml", "--json"))
+    result = json.loads(run("-m", "sweep", "trial", "grown.yaml", "--json"))
     assert result["corpus"]["title"] == "Counting"
     assert result["config"]["schedule"] == {"kind": "stairs", "step": 0.25}
     assert [record["beta"] for record in result["history"]] == [0.25, 0.5, 0.75]

@@ -112,7 +112,11 @@ def test_the_key_is_the_content(tmp_path: Path) -> None:
     }
     assert len(keys) == 4
     # Stable across versions and machines: a change here retrains every trial of every user.
-    assert trial_key(config, "h") == "c4a0a1224a0415febf10ae6883a7d4adb1936b1e055ee54d4ecd6f889f4d250a"
+    mine = load(tmp_path, SPEC, "data.kind=lines", "data.name=mine")
+    assert (
+        trial_key(mine.trial_config(mine.cells()[1], 0), "h")
+        == "8b1d81e21779db24f3b5501c42050566c5af23fb3222872220867dba8484ea5f"
+    )
 
 
 @pytest.mark.parametrize("name", choices("sweep"))
