@@ -32,6 +32,12 @@ class LstmConfig(ModelConfig):
     linear_bias: bool = False  # biases of the linear maps M1 … M4; the paper's equations have none
 
     def decoder_inputs(self, vocabulary: Vocabulary) -> DecoderInputs:
+        """What the decoder reads. Raises ValueError on word dropout where no word is read."""
+        if self.inputs == "none" and self.word_dropout > 0.0:
+            raise ValueError(
+                f"inputs: none already replaces every word, so that word_dropout {self.word_dropout:g} can do nothing; "
+                "leave it 0 there, or exclude this combination"
+            )
         return DecoderInputs(self.inputs, self.word_dropout, vocabulary.start, vocabulary.unknown)
 
 

@@ -125,7 +125,8 @@ class Progress:
                 table.add_column(heading, justify="left" if heading == "running" else "right")
             for running in list(self._tally.running.values())[:MAX_RUNNING_SHOWN]:
                 table.add_row(running.trial.name, *_columns(running))
-            bar = ProgressBar(total=len(self._tally.trials), completed=ended, width=60)
+            bar = Table.grid()  # a bar alone does not end its line
+            bar.add_row(ProgressBar(total=len(self._tally.trials), completed=ended, width=60))
             return Group(Text(str(self._tally)), bar, table)
 
 

@@ -171,6 +171,11 @@ MISTAKES = {
         ["run", "tiny.yaml"],
         "error: tiny.yaml:13: axes.method.LSTM-LM.model: unknown choice of conf/model/ 'lstm_ml'; did you mean ",
     ),
+    "impossible combination": (
+        ("hidden_dim: 8", "hidden_dim: 8, word_dropout: 0.5"),
+        ["plan", "tiny.yaml"],
+        "error: tiny.yaml:13: axes.method.LSTM-LM.model: inputs: none already replaces every word, so that ",
+    ),
     "missing corpus": (
         ("name: tiny}", "name: absent}"),
         ["run", "tiny.yaml"],

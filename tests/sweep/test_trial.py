@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from model.update import NonFiniteError
 from sweep.config import TrialConfig
@@ -145,3 +146,17 @@ def test_one_trial_alone_needs_neither_ray_nor_mlflow(lines_corpus: Path, tmp_pa
     assert numbers(store.result(result.key)) == numbers(result)
     here = run_trial(TrialConfig.parse({**DOCUMENT, "seed": 5}), TrialStore(tmp_path / "here"), lines_corpus)
     assert numbers(here) == numbers(result)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("model", [{"kind": "lstm_lm", "input_dropout": 0.0, "output_dropout": 0.0}, DOCUMENT["model"]])
+def test_a_gpu_trains_the_same_trial(lines_corpus: Path, tmp_path: Path, model: dict[str, object]) -> None:
+    """From the same weights; without any draw, to the same numbers but for rounding; with draws, to finite ones."""
+    config = TrialConfig.parse({**DOCUMENT, "model": model})
+    on_cpu = run_trial(config, TrialStore(tmp_path / "cpu"), lines_corpus, device="cpu")
+    on_gpu = run_trial(config, TrialStore(tmp_path / "gpu"), lines_corpus, device="cuda")
+    assert on_gpu.key == on_cpu.key
+    assert all(math.isfinite(value) for value in on_gpu.test.values())
+    if model["kind"] == "lstm_lm":
+        assert on_gpu.test["nll"] == pytest.approx(on_cpu.test["nll"], rel=1e-3)
