@@ -20,10 +20,11 @@ from sweep.plan import Plan, count_states, make_plan, results_of
 from sweep.progress import duration
 from sweep.record import SweepRecord
 from sweep.render import FORMATS, render
-from sweep.run import INTERRUPTED, USAGE, RunOptions, run
+from sweep.run import INTERRUPTED, SOME_FAILED, USAGE, RunOptions, run
 from sweep.spec import SweepSpec
 from sweep.store import TrialStore
 from sweep.table import comparison_tables, data_table
+from sweep.trial import TrialFailedError
 
 app = typer.Typer(
     help="Sweeps of latent-variable text models: train what is missing, print the tables.",
@@ -186,6 +187,9 @@ def main() -> None:
     except ValueError as error:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(USAGE)
+    except TrialFailedError as error:
+        sys.stderr.write(f"failed: {error}\n")
+        sys.exit(SOME_FAILED)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
 

@@ -71,7 +71,7 @@ def cluster(resources: Resources, address: str | None = None, num_cpus: int | No
     Raises ValueError when a trial's resources fit nowhere in it, or when the address does not answer.
     """
     if address is None:
-        # Of this session alone: nothing of it is left on disk, and nobody else on the machine can use the cluster.
+        # For this process alone: nothing of it is left on disk, and nobody else on the machine can use the cluster.
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     local: dict[str, Any] = {"include_dashboard": False, "num_cpus": num_cpus, "object_store_memory": 100 * 2**20}
     try:

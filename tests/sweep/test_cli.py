@@ -6,9 +6,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from sweep.config import TrialConfig
+from sweep.store import TrialStore
+from sweep.trial import run_trial
 
 SWEEP = Path(sys.executable).with_name("sweep")
 SPEC = """
@@ -142,9 +147,7 @@ def test_an_interrupted_sweep_says_how_to_go_on(workplace: Workplace, number: si
         [SWEEP, *long], cwd=workplace.folder, env=workplace.environment, stderr=subprocess.PIPE, text=True
     )
     trials = workplace.folder / "results" / "trials"
-    deadline = time.monotonic() + 60
-    while not list(trials.glob("*/checkpoint/epoch-*/manifest.json")) and time.monotonic() < deadline:
-        time.sleep(0.2)
+    wait_for(lambda: bool(list(trials.glob("*/checkpoint/epoch-*/manifest.json"))))
     process.send_signal(number)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 3, errors
@@ -153,10 +156,56 @@ def test_an_interrupted_sweep_says_how_to_go_on(workplace: Workplace, number: si
     assert workplace.results() == {}
 
 
+@pytest.mark.slow
+def test_a_killed_driver_is_continued_by_the_same_command(workplace: Workplace) -> None:
+    """SIGKILL in mid-training; the second run ends with the numbers of a run that nobody disturbed."""
+    command = ["run", "tiny.yaml", "train.epochs=20", "train.plateau.patience=20"]
+    process = subprocess.Popen(
+        [SWEEP, *command], cwd=workplace.folder, env=workplace.environment, stderr=subprocess.DEVNULL
+    )
+    trials = workplace.folder / "results" / "trials"
+    wait_for(lambda: bool(list(trials.glob("*/checkpoint/epoch-*/manifest.json"))))
+    process.kill()
+    process.wait()
+    assert len(workplace.results()) < 4
+    done = workplace.sweep(*command)
+    assert "4 trials wanted" in done.stderr
+    continued = {key: numbers(text) for key, text in workplace.results().items()}
+    assert len(continued) == 4
+    for key, config in ((path.parent.name, path) for path in trials.glob("*/config.json")):
+        alone = TrialConfig.parse(json.loads(config.read_text()))
+        store = TrialStore(workplace.folder / "undisturbed")
+        result = run_trial(alone, store, Path(workplace.environment["SWEEP_CORPORA"]))
+        assert numbers(result.to_json().encode()) == continued[key]
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come about"
+        time.sleep(0.1)
+
+
+def numbers(result: bytes) -> dict[str, object]:
+    """A result without what depends on the clock and the process."""
+    fields: dict[str, object] = json.loads(result)
+    history = fields["history"]
+    assert isinstance(history, list)
+    for record in history:
+        del record["timestamp"], record["seconds"]
+    for name in ("cost", "environment", "started", "finished"):
+        del fields[name]
+    return fields
+
+
 def test_one_trial_without_ray(workplace: Workplace) -> None:
     result = json.loads(workplace.sweep("trial", "tiny.yaml", "Standard", "LSTM-VAE-AVG (L = 2)", "--json").stdout)
     assert result["config"]["model"]["samples"] == 2
     assert list(workplace.results()) == [result["key"]]
+    diverging = ["LSTM-LM", "Standard", "update.learning_rate=1.0e+30", "update.clip=1.0e+30"]
+    failed = workplace.sweep("trial", "tiny.yaml", *diverging, code=1).stderr.splitlines()[-1]
+    assert failed.startswith("failed: trial ")
+    assert "in epoch 1, batch" in failed
     assert "choose 2 cells of tiny" in workplace.sweep("trial", "tiny.yaml", "Standard", code=2).stderr
 
 
