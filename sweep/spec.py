@@ -6,7 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+)
 from pydantic import ValidationError as PydanticError
 from yaml import YAMLError
 
@@ -26,6 +35,13 @@ class Resources(BaseModel):
 
     cpu: PositiveFloat = 1.0
     gpu: NonNegativeFloat | Literal["auto"] = "auto"
+
+    @field_validator("gpu")
+    @classmethod
+    def _shares_one_or_takes_whole(cls, gpu: float | str) -> float | str:
+        if isinstance(gpu, float) and gpu > 1 and gpu != int(gpu):
+            raise ValueError("a trial takes a share of one GPU, or whole ones")
+        return gpu
 
 
 class TableLayout(BaseModel):

@@ -2,7 +2,9 @@
 
 import json
 import os
+import secrets
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -177,6 +179,33 @@ def test_a_killed_driver_is_continued_by_the_same_command(workplace: Workplace) 
         store = TrialStore(workplace.folder / "undisturbed")
         result = run_trial(alone, store, Path(workplace.environment["SWEEP_CORPORA"]))
         assert numbers(result.to_json().encode()) == continued[key]
+
+
+@pytest.mark.slow
+def test_an_existing_cluster_is_used_and_left_running(workplace: Workplace) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    workplace.environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    start = ["start", "--head", "--block", "--num-cpus=2", "--include-dashboard=false", "--disable-usage-stats"]
+    with (workplace.folder / "head.txt").open("w") as output:
+        head = subprocess.Popen(
+            [SWEEP.with_name("ray"), *start, "--node-ip-address=127.0.0.1", f"--port={port}"],
+            env=workplace.environment,
+            stdout=output,
+            stderr=output,
+        )
+        try:
+            wait_for(lambda: "runtime started" in (workplace.folder / "head.txt").read_text())
+            command = ["run", "tiny.yaml", "train.epochs=1", "--no-tracking", "--address", f"127.0.0.1:{port}"]
+            assert "4/4 done" in workplace.sweep(*command).stderr
+            assert head.poll() is None
+            workplace.environment["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+            refused = workplace.sweep(*command, "seeds=2", code=2).stderr.splitlines()[-1]
+            assert refused.startswith(f"error: no Ray cluster answers at 127.0.0.1:{port}, or not to this token")
+        finally:
+            head.terminate()
+            head.wait(timeout=30)
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:

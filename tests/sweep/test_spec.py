@@ -226,6 +226,10 @@ WRONG = {
         ("seeds: 2", "exclude: [{method: [LM, VAE]}]"),
         "spec.yaml:13: exclude: every combination is excluded; nothing is left",
     ),
+    "one GPU and a half": (
+        ("seeds: 2", "resources: {gpu: 1.5}"),
+        "spec.yaml:13: resources.gpu: a trial takes a share of one GPU, or whole ones, not 1.5",
+    ),
     "a label that is no patch": (
         ("LM: {model: lstm_lm, schedule: constant}", "LM: lstm_lm"),
         "spec.yaml:11: axes.method.LM: input should be a valid dictionary, not 'lstm_lm'",
