@@ -8,7 +8,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
@@ -78,6 +78,7 @@ def _published_last(target: Path, force: bool) -> Iterator[Path]:
     if os.path.lexists(target) and not force:
         raise _already_there(target)
     staging = target.with_name(f".{target.name}.{uuid4().hex}")
+    is_first = not target.parent.exists()
     try:
         staging.mkdir(parents=True)
     except OSError as error:
@@ -97,6 +98,9 @@ def _published_last(target: Path, force: bool) -> Iterator[Path]:
         ) from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+        if is_first and not target.exists():
+            with suppress(OSError):  # another process may be using it by now
+                target.parent.rmdir()
 
 
 def _already_there(target: Path) -> ValueError:

@@ -55,10 +55,10 @@ def list_command(corpora: Corpora = Path("corpora"), as_json: Json = False) -> N
         return
     table = Table(box=None, pad_edge=False)
     for heading in ("corpus", "sentences", "tokens", "words", "hash", "licence, or how to get it"):
-        table.add_column(heading, overflow="fold")
+        table.add_column(heading, no_wrap=not heading.startswith("licence"))
     for row in rows:
         table.add_row(*(str(row[key]) for key in ("name", "sentences", "tokens", "vocabulary", "hash", "note")))
-    Console().print(table)
+    Console(width=max(Console().width, 120)).print(table)
 
 
 def _names(corpora: Path) -> list[str]:

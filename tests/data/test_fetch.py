@@ -247,3 +247,11 @@ def test_import_onto_a_full_disk_leaves_nothing(tmp_path: Path, root: Path, monk
     with pytest.raises(ValueError, match=r"cannot put corpus 'mine' .*No space left on device.*; make room"):
         import_corpus(lines.Config(name="mine"), write(tmp_path / "user"), root)
     assert nothing_in(root)
+
+
+def test_a_failed_fetch_does_not_leave_the_root_that_it_made(tmp_path: Path, address: str) -> None:
+    root = tmp_path / "new" / "corpora"
+    config = Remote(name="far", address=f"{address}/nowhere")
+    with pytest.raises(ValueError, match="answers 404"):
+        fetch(config, root)
+    assert not root.exists()

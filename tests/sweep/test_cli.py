@@ -315,7 +315,9 @@ def test_corpora_are_imported_and_listed(workplace: Workplace) -> None:
     assert listed["mine"]["sentences"] == "2 / 2 / 2"
     assert listed["ptb"]["sentences"] == "–"
     assert "sweep data fetch ptb" in listed["ptb"]["note"]
-    assert "mine" in workplace.sweep("data", "list").stdout
+    shown = workplace.sweep("data", "list").stdout
+    assert "The text is the user's own" in shown
+    assert "licence, or how to get it" in shown
     refused = workplace.sweep("data", "import", "mine", str(source), code=2).stderr
     assert "pass --force to replace it" in refused
     assert "error" in workplace.sweep("data", "import", "../mine", str(source), code=2).stderr
