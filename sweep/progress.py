@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from rich.console import Console, Group
@@ -94,28 +95,30 @@ class Progress:
         with self._lock:
             self._tally.running.pop(trial.key, None)
             self._tally.done.add(trial.key)
-            valid = result.valid["nelbo_paper"]
-            seconds = duration(result.cost["seconds"])
-            self._say(f"{trial.name}: valid {valid:.2f} nats in {len(result.history)} epochs, {seconds}")
+            tally = str(self._tally)
+        if not self._console.is_terminal:
+            valid, seconds = result.valid["nelbo_paper"], duration(result.cost["seconds"])
+            self._say(f"{trial.name}: valid {valid:.2f} nats in {len(result.history)} epochs, {seconds}  [{tally}]")
 
     def failed(self, trial: WantedTrial, failure: TrialFailure) -> None:
         with self._lock:
             self._tally.running.pop(trial.key, None)
             self._tally.failed.add(trial.key)
-            self._say(
-                f"FAILED {trial.name} ({failure.kind}): {failure.message}; see trials/{trial.key}/failure.json",
-                always=True,
-            )
-
-    def _say(self, message: str, always: bool = False) -> None:
-        if always or not self._console.is_terminal:
-            line = f"{time.strftime('%H:%M:%S')}  {message}  [{self._tally}]"
-            self._console.print(Text(line), soft_wrap=True)
+            tally = str(self._tally)
+        where = f"trials/{trial.key}/failure.json"
+        self._say(f"FAILED {trial.name} ({failure.kind}): {failure.message}; see {where}  [{tally}]")
 
     def _summarise(self) -> None:
         while not self._ended.wait(SUMMARY_SECONDS):
             with self._lock:
-                self._console.print(Text(f"{time.strftime('%H:%M:%S')}  {self._tally}"), soft_wrap=True)
+                tally = str(self._tally)
+            self._say(tally)
+
+    def _say(self, message: str) -> None:
+        """Print a line, the lock not held: the live view draws under a lock of its own, and then asks for this one."""
+        # A log that can no longer be written, as of a terminal that was closed, must not end the sweep.
+        with suppress(OSError):
+            self._console.print(Text(f"{time.strftime('%H:%M:%S')}  {message}"), soft_wrap=True)
 
     def _view(self) -> Group:
         with self._lock:

@@ -2,6 +2,7 @@
 
 import io
 import re
+import threading
 
 from rich.console import Console
 
@@ -71,3 +72,23 @@ def test_durations() -> None:
     assert [duration(seconds) for seconds in (0.4, 59.4, 60, 3599, 3600, 7261)] == [
         "0s", "59s", "1m00s", "59m59s", "1h00m", "2h01m",
     ]  # fmt: skip
+
+
+def test_many_failures_under_a_fast_live_view_come_to_an_end() -> None:
+    """Printing and drawing take two locks, each from its own thread: never one while holding the other."""
+    console = Console(file=io.StringIO(), force_terminal=True, width=100)
+    with Progress(TRIALS, COSTS, console) as progress:
+        progress._live.auto_refresh = False
+        drawing = threading.Event()
+
+        def draw() -> None:
+            while not drawing.is_set():
+                progress._live.refresh()
+
+        thread = threading.Thread(target=draw)
+        thread.start()
+        for _ in range(300):
+            progress.failed(TRIALS[2], TrialFailure("key2", "error", "it broke", "trace", 1, "here", 1000.0))
+        drawing.set()
+        thread.join(timeout=20)
+        assert not thread.is_alive()
