@@ -8,7 +8,6 @@ import sqlite3
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,9 +100,7 @@ def test_the_papers_number_of_averaged_states_is_below_their_strict_bound(demo: 
 
 def test_running_it_again_trains_nothing_and_prints_the_same(demo: Demo) -> None:
     before = {path: path.stat().st_mtime_ns for path in demo.store.root.glob("trials/*/*")}
-    began = time.monotonic()
     assert run([SWEEP, "run", "demo"], demo.folder).strip() in demo.printed
-    assert time.monotonic() - began < 15
     assert {path: path.stat().st_mtime_ns for path in demo.store.root.glob("trials/*/*")} == before
 
 
