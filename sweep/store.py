@@ -64,16 +64,6 @@ class TrialStore:
     def failure(self, key: str) -> TrialFailure:
         return TrialFailure.from_json((self.folder(key) / "failure.json").read_text())
 
-    def find(self, prefix: str) -> str:
-        """The one key that starts with `prefix`. Raises ValueError when there is none, or more than one."""
-        folder = self.root / "trials"
-        keys = sorted(path.name for path in folder.iterdir() if path.name.startswith(prefix)) if folder.exists() else []
-        if len(keys) != 1:
-            raise ValueError(
-                f"{len(keys)} trials in {folder} have a key that starts with '{prefix}'; give one that does"
-            )
-        return keys[0]
-
     def begin(self, key: str, config: Mapping[str, Any]) -> "Attempt":
         """Start writing a trial: takes a new token, and forgets an earlier failure."""
         folder = self.folder(key)

@@ -99,16 +99,6 @@ def test_a_damaged_result_is_one_sentence(tmp_path: Path) -> None:
             store.result(KEY)
 
 
-def test_prefixes_of_keys(tmp_path: Path) -> None:
-    store = TrialStore(tmp_path)
-    for key in ("abc1", "abd2"):
-        store.begin(key, {})
-    assert store.find("abc") == "abc1"
-    for prefix in ("ab", "x"):
-        with pytest.raises(ValueError, match=f"a key that starts with '{prefix}'"):
-            store.find(prefix)
-
-
 def test_recorded_sweeps(tmp_path: Path) -> None:
     store = TrialStore(tmp_path)
     with pytest.raises(ValueError, match="no sweep 'toy' was run in .*; there are none yet"):
