@@ -152,8 +152,10 @@ def ui_command(
 
 def _counts_line(record: SweepRecord, counts: dict[str, int]) -> str:
     total = len({trial.key for trial in record.trials})
+    about = record.document.get("about")
+    name = f"{record.name} ({about})" if about else record.name
     return (
-        f"{record.name}: {total} trials wanted, {counts['done']} done, {counts['started']} to continue, "
+        f"{name}: {total} trials wanted, {counts['done']} done, {counts['started']} to continue, "
         f"{counts['failed']} failed, {counts['missing']} not begun"
     )
 

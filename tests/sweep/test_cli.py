@@ -132,6 +132,10 @@ def test_a_sweep_is_run_once_and_grows(workplace: Workplace) -> None:
 
     status = json.loads(workplace.sweep("status", "tiny", "--json").stdout)
     assert (status["done"], status["missing"], len(status["trials"])) == (8, 0, 8)
+    assert (
+        "tiny (eight trials): 8 trials wanted"
+        in workplace.sweep("plan", "tiny.yaml", "seeds=2", "about=eight trials").stdout
+    )
     plan = json.loads(workplace.sweep("plan", "tiny.yaml", "seeds=3", "--json").stdout)
     assert (plan["wanted"], plan["done"], plan["missing"]) == (12, 8, 4)
     assert plan["expected_seconds"] > 0
