@@ -1,6 +1,6 @@
 """Batches of sentences of one length, so that nothing is padded and nothing is masked."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,14 +30,20 @@ def batches(split: Split, size: int, seed: int, epoch: int, *, reshuffle: bool =
     """
     generator = np.random.default_rng(np.random.SeedSequence([seed, epoch]))
     sentences = np.arange(split.num_sentences)
-    groups = _groups(split, generator.permutation(sentences) if reshuffle else sentences, size)
+    groups = _groups(split, generator.permutation(sentences) if reshuffle else sentences, lambda length: size)
     for index in generator.permutation(len(groups)):
         yield _batch(split, groups[index])
 
 
 def sequential_batches(split: Split, size: int) -> Iterator[Batch]:
     """Every sentence once, shortest first, sentences of one length in the order of the corpus: for evaluation."""
-    for group in _groups(split, np.arange(split.num_sentences), size):
+    for group in _groups(split, np.arange(split.num_sentences), lambda length: size):
+        yield _batch(split, group)
+
+
+def batches_of_tokens(split: Split, tokens: int) -> Iterator[Batch]:
+    """The same sentences in the same order, in batches of at most so many tokens, or of one sentence."""
+    for group in _groups(split, np.arange(split.num_sentences), lambda length: max(1, tokens // length)):
         yield _batch(split, group)
 
 
@@ -47,13 +53,18 @@ def num_batches(split: Split, size: int) -> int:
     return int((-(-counts // size)).sum())
 
 
-def _groups(split: Split, sentences: npt.NDArray[np.int64], size: int) -> list[npt.NDArray[np.int64]]:
-    """Cut sentences into groups of one length and at most `size`, by length and then in the order given."""
-    assert size >= 1
+def _groups(
+    split: Split, sentences: npt.NDArray[np.int64], size_of: Callable[[int], int]
+) -> list[npt.NDArray[np.int64]]:
+    """Cut sentences into groups of one length and at most `size_of` it, by length and then in the order given."""
     by_length = sentences[np.argsort(split.lengths[sentences], kind="stable")]
-    _, starts = np.unique(split.lengths[by_length], return_index=True)
-    runs = np.split(by_length, starts[1:])
-    return [run[start : start + size] for run in runs for start in range(0, len(run), size)]
+    lengths, starts = np.unique(split.lengths[by_length], return_index=True)
+    groups = []
+    for length, run in zip(lengths.tolist(), np.split(by_length, starts[1:]), strict=True):
+        size = size_of(length)
+        assert size >= 1
+        groups += [run[start : start + size] for start in range(0, len(run), size)]
+    return groups
 
 
 def _batch(split: Split, indices: npt.NDArray[np.int64]) -> Batch:

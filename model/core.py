@@ -56,7 +56,13 @@ class TextModel(nn.Module, ABC):
 
     @abstractmethod
     def bound(self, tokens: Tensor, noise: Tensor, generator: torch.Generator) -> Bound:
-        """The bound of (B, T) tokens at (S, L, B, n) noise; `generator` feeds dropout, unused in evaluation mode."""
+        """The bound of (B, T) tokens at (S, L, B, n) noise; `generator` feeds dropout, unused in evaluation mode.
+
+        The gradient of its terms holds for losses that weigh all sentences alike.
+        """
+
+    def forward(self, tokens: Tensor, noise: Tensor, generator: torch.Generator) -> Bound:
+        return self.bound(tokens, noise, generator)
 
     @property
     @abstractmethod
@@ -84,12 +90,17 @@ class LatentModel(TextModel):
         """q(z|x) of (B, T) tokens; `generator` feeds the encoder's dropout in training mode."""
 
     @abstractmethod
-    def log_likelihood(self, tokens: Tensor, latents: Tensor, generator: torch.Generator) -> Tensor:
-        """(S, B) log p(x | z^(1..L)) of (B, T) tokens, nats per sentence, given (S, L, B, n) latents."""
+    def log_likelihood(
+        self, tokens: Tensor, latents: Tensor, generator: torch.Generator, *, equal_weights: bool = False
+    ) -> Tensor:
+        """(S, B) log p(x | z^(1..L)) of (B, T) tokens, nats per sentence, given (S, L, B, n) latents.
+
+        equal_weights: the caller's promise that its loss weighs all draws and sentences alike; the gradient is faster.
+        """
 
     def bound(self, tokens: Tensor, noise: Tensor, generator: torch.Generator) -> Bound:
         posterior = self.posterior(tokens, generator)
-        rec = -self.log_likelihood(tokens, posterior.sample(noise), generator)
+        rec = -self.log_likelihood(tokens, posterior.sample(noise), generator, equal_weights=True)
         return Bound(rec.mean(dim=0), posterior.kl(), self.latents_per_sentence)
 
 

@@ -5,19 +5,23 @@ import math
 import torch
 from pydantic import BaseModel, ConfigDict, PositiveInt
 
-from data.batch import sequential_batches
+from data.batch import batches_of_tokens
 from data.corpus import Split
 from model.core import TextModel
 from model.randomness import generator
 
 
 class EvaluateConfig(BaseModel):
-    """samples: draws S of the latents a sentence (of the whole tuple, for averaged hidden states)."""
+    """How a split is measured.
+
+    samples: draws S of the latents a sentence (of the whole tuple, for averaged hidden states).
+    tokens_at_once: decoded side by side, each sentence S · L times; bounds memory, and changes nothing but rounding.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     samples: PositiveInt = 1
-    batch_size: PositiveInt = 32
+    tokens_at_once: PositiveInt = 8192
 
 
 @torch.no_grad()
@@ -35,7 +39,8 @@ def evaluate(model: TextModel, split: Split, config: EvaluateConfig, seed: int, 
     model.eval()
     totals = torch.zeros(4, dtype=torch.float64, device=device)
     done = 0
-    for batch in sequential_batches(split, config.batch_size):
+    tokens_at_once = config.tokens_at_once // math.prod(noise.shape[:2])
+    for batch in batches_of_tokens(split, tokens_at_once):
         tokens = batch.tokens.to(device)
         bound = model.bound(tokens, noise[:, :, done : done + len(tokens)], source)
         done += len(tokens)

@@ -20,4 +20,4 @@ class DiagonalGaussian(Posterior):
 
     def kl(self) -> Tensor:
         # Appendix B of Kingma and Welling 2014, summed over dimensions.
-        return 0.5 * (self.mean.square() + self.log_variance.exp() - 1.0 - self.log_variance).sum(dim=1)
+        return 0.5 * (self.mean.square() + torch.expm1(self.log_variance) - self.log_variance).sum(dim=1)

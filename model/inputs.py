@@ -25,10 +25,14 @@ class DecoderInputs:
     unknown: int
 
     def __call__(self, tokens: Tensor, training: bool, generator: torch.Generator) -> Tensor:
-        """(B, T) input ids for (B, T) targets: `<s>`, then the targets shifted by one as `mode` lets them through."""
+        """Input ids for (B, T) targets: `<s>`, then the targets shifted by one as `mode` lets them through.
+
+        (B, T), or (1, T) where all sentences read the same.
+        """
         words = tokens[:, :-1]
         if self.mode == "none":
-            words = torch.full_like(words, self.unknown)
+            tokens = tokens[:1]
+            words = torch.full_like(tokens[:, :-1], self.unknown)
         elif training and self.word_dropout > 0.0:
             dropped = torch.rand(words.shape, generator=generator, device=words.device) < self.word_dropout
             words = words.masked_fill(dropped, self.unknown)

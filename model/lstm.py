@@ -8,12 +8,13 @@ from typing import Literal
 import torch
 from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
-from torch.nn import functional
 
 from data.vocabulary import Vocabulary
 from model.core import ModelConfig
+from model.cross_entropy import cross_entropy
 from model.inputs import DecoderInputs, InputMode, prefix
 from model.randomness import dropout
+from model.recurrence import lstm
 
 InitialState = Literal["linear", "tanh_cell", "linear_both"]
 
@@ -56,9 +57,9 @@ class LstmEncoder(nn.Module):
         embedded = self.embedding(torch.cat([prefix(tokens, self.start), tokens], dim=1).t())
         if self.training:
             embedded = dropout(embedded, self.dropout_rate, generator)
-        _, (hidden, _) = self.lstm(embedded)
-        last: Tensor = hidden[-1]
-        return last
+        zeros = embedded.new_zeros(1, len(tokens), self.lstm.hidden_size)
+        hidden = lstm(self.lstm, embedded.unsqueeze(1), zeros[..., :0], zeros, zeros)
+        return hidden[-1, 0]
 
 
 class LstmDecoder(nn.Module):
@@ -97,46 +98,68 @@ class LstmDecoder(nn.Module):
         self.dropout_before_average = dropout_before_average
         self.shared_input_dropout = shared_input_dropout
 
-    def forward(self, inputs: Tensor, targets: Tensor, latents: Tensor, generator: torch.Generator) -> Tensor:
-        """(S, B) log p of (B, T) targets, nats per sentence, from (B, T) input ids and (S, L, B, n) latents."""
+    def forward(
+        self,
+        inputs: Tensor,
+        targets: Tensor,
+        latents: Tensor,
+        generator: torch.Generator,
+        *,
+        equal_weights: bool = False,
+    ) -> Tensor:
+        """(S, B) log p of (B, T) targets, nats per sentence, from (B or 1, T) input ids and (S, L, B, n) latents.
+
+        equal_weights: as in `cross_entropy`.
+        """
         draws, chains, sentences, _ = latents.shape
-        hidden, _ = self.lstm(self._read(inputs, latents, generator), self._start(latents))
-        hidden = hidden.view(-1, draws, chains, sentences, self.lstm.hidden_size)
+        latents = latents.to(self.to_logits.weight.dtype)
+        if self._reads_the_same(inputs):
+            latents = latents[:, :, :1]
+        words, rows = self._read(inputs, latents, generator)
+        hidden = lstm(self.lstm, words, rows, *self._start(latents.flatten(0, 1)))
+        hidden = hidden.view(len(words), draws, chains, *hidden.shape[2:])
         rate = self.output_dropout if self.training else 0.0
+        if rate > 0.0:
+            hidden = hidden.expand(-1, -1, -1, sentences, -1)
         if self.dropout_before_average:
             hidden = dropout(hidden, rate, generator).mean(dim=2)
         else:
             hidden = dropout(hidden.mean(dim=2), rate, generator)
-        logits = self.to_logits(hidden)  # (T, S, B, V)
-        expected = targets.t().unsqueeze(1).expand(-1, draws, -1)
-        nll = functional.cross_entropy(logits.flatten(0, 2), expected.reshape(-1), reduction="none")
+        hidden = hidden.flatten(0, 2)
+        expected = targets.t().unsqueeze(1).expand(-1, draws, -1).reshape(len(hidden), -1)
+        nll = cross_entropy(hidden, self.to_logits, expected, equal_weights=equal_weights)
         return -nll.view(-1, draws, sentences).sum(dim=0)
 
-    def _read(self, inputs: Tensor, latents: Tensor, generator: torch.Generator) -> Tensor:
-        """(T, S·L·B, d + n): the embedded words beside the latent, the same at every step."""
-        draws, chains, sentences, latent_dim = latents.shape
-        rows = draws * chains
+    def _reads_the_same(self, inputs: Tensor) -> bool:
+        """Whether all sentences have the same hidden states, so that those of one do for all."""
+        return self.to_state is None and len(inputs) == 1 and not (self.training and self.input_dropout > 0.0)
+
+    def _read(self, inputs: Tensor, latents: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """(T, S·L or 1, B or 1, d) embedded words, and (S·L, B, n) latents beside them at every step.
+
+        A latent that is dropped step by step stands among the words instead.
+        """
+        rows = latents.flatten(0, 1)
+        chains, sentences, _ = rows.shape
+        words = self.embedding(inputs.t()).unsqueeze(1)
         rate = self.input_dropout if self.training else 0.0
-        words = self.embedding(inputs.t()).unsqueeze(1)  # (T, 1, B, d)
-        if self.shared_input_dropout:
-            words = dropout(words, rate, generator).expand(-1, rows, -1, -1)
-        else:
-            words = dropout(words.expand(-1, rows, -1, -1), rate, generator)
-        z = latents.reshape(1, rows, sentences, latent_dim).expand(words.shape[0], -1, -1, -1)
-        if self.latent_dropout:
-            z = dropout(z, rate, generator)
-        return torch.cat([words, z], dim=-1).flatten(1, 2)
+        if rate == 0.0:
+            return words, rows
+        words = dropout(words.expand(-1, 1 if self.shared_input_dropout else chains, sentences, -1), rate, generator)
+        if not self.latent_dropout:
+            return words, rows
+        z = dropout(rows.expand(len(words), -1, -1, -1), rate, generator)
+        return torch.cat([words.expand(-1, chains, -1, -1), z], dim=-1), rows[..., :0]
 
     def _start(self, latents: Tensor) -> tuple[Tensor, Tensor]:
-        """Two (1, S·L·B, m): hidden and cell state before the first word."""
-        z = latents.flatten(0, 2)
-        zeros = z.new_zeros(1, z.shape[0], self.lstm.hidden_size)
+        """Two (S·L, B, m): hidden and cell state before the first word, from (S·L, B, n) latents."""
+        zeros = latents.new_zeros(*latents.shape[:2], self.lstm.hidden_size)
         if self.to_state is None:
             return zeros, zeros
-        state = self.to_state(z).unsqueeze(0)
+        state = self.to_state(latents)
         if self.initial_state == "linear_both":
             hidden, cell = state.chunk(2, dim=-1)
-            return hidden.contiguous(), cell.contiguous()
+            return hidden, cell
         if self.initial_state == "tanh_cell":
             return torch.tanh(state), state
         return state, zeros

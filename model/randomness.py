@@ -19,5 +19,6 @@ def dropout(x: Tensor, rate: float, source: torch.Generator) -> Tensor:
     """x with entries zeroed at `rate` and the rest scaled by 1 / (1 − rate); like torch's, but from a generator."""
     if rate == 0.0:
         return x
-    keep = torch.empty_like(x).bernoulli_(1.0 - rate, generator=source)
-    return x * keep.div_(1.0 - rate)
+    # In single precision whatever x is, and several times faster than bernoulli_ on a CPU.
+    keep = torch.rand(x.shape, generator=source, device=x.device).lt_(1.0 - rate).div_(1.0 - rate)
+    return x * keep.to(x.dtype)

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, PositiveInt
+from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt
 from torch import Tensor
 
 from data.batch import Batch, batches, num_batches
@@ -15,14 +15,17 @@ from model.checkpoint import Checkpoint
 from model.core import TextModel
 from model.evaluate import EvaluateConfig, evaluate, metrics
 from model.plateau import Plateau, PlateauConfig, Verdict
+from model.precision import Precision
 from model.randomness import generator
 from model.schedule import Schedule
-from model.update import NonFiniteError, Update
+from model.update import NonFiniteError, Step, Update
 
 
 class TrainConfig(BaseModel):
     """The protocol of training; the paper's by default.
 
+    precision: of the training steps; parameters and evaluation are float32 in any case.
+    max_skipped_steps: in an epoch, steps whose gradient was not finite; with more the trial has failed.
     select: the validation metric whose lowest value chooses the epoch and drives the plateau rule. The paper's own
     number, the default, is exact or a bound for every system but averaged hidden states.
     reshuffle: draw the membership of batches anew each epoch; by default only their order changes.
@@ -33,6 +36,8 @@ class TrainConfig(BaseModel):
     epochs: PositiveInt = 30
     batch_size: PositiveInt = 32
     reshuffle: bool = False
+    precision: Precision = "fp32"
+    max_skipped_steps: NonNegativeInt = 0
     select: Literal["nelbo_paper", "nll"] = "nelbo_paper"
     plateau: PlateauConfig = PlateauConfig()
 
@@ -43,7 +48,9 @@ class EpochRecord:
 
     epoch: from 1. timestamp: Unix seconds at its end. seconds: its wall-clock, validation included.
     beta: KL weight at its last step. lr: learning rate during it. train, valid: metric name to value
-    (`nll`, `nelbo_paper`, `rec`, `kl`, `ppl`, `ppl_paper`). improved: the best epoch so far.
+    (`nll`, `nelbo_paper`, `rec`, `kl`, `ppl`, `ppl_paper`); of training also `largest_kl`, the largest mean KL of a
+    batch, and `clipped_steps` and `skipped_steps`, whose gradient was scaled down or not finite. improved: the best
+    epoch so far.
     """
 
     epoch: int
@@ -111,7 +118,7 @@ def fit(
     """Train until the last epoch or the plateau rule's stop, from wherever `training` is.
 
     `on_epoch` is called when an epoch's state is complete, so that a checkpoint taken there continues bit for bit.
-    Raises NonFiniteError, naming epoch and batch, before a step that would spread it.
+    Raises NonFiniteError at the end of an epoch with too many steps whose gradient was not finite.
     """
     while training.epoch < config.epochs and not training.stopped:
         began = time.time()
@@ -135,17 +142,47 @@ def _train_epoch(
     device = next(model.parameters()).device
     source = generator(seed, f"train/epoch {epoch}", device)
     steps = num_batches(split, config.batch_size)
-    totals = torch.zeros(4, dtype=torch.float64, device=device)
+    tally = _Tally(device)
     model.train()
     order = batches(split, config.batch_size, seed, epoch, reshuffle=config.reshuffle)
     for number, batch in enumerate(order, start=1):
         beta = schedule(epoch - 1 + number / steps)
-        try:
-            bound = training.update.step(Batch(batch.tokens.to(device), batch.indices), beta, source)
-        except NonFiniteError as error:
-            raise NonFiniteError(f"{error} in epoch {epoch}, batch {number} of {steps}") from None
-        totals += torch.stack([bound.strict, bound.paper, bound.rec, bound.kl]).double().sum(dim=1)
-    return metrics(totals.tolist(), split.num_sentences, split.num_tokens)
+        step = training.update.step(Batch(batch.tokens.to(device), batch.indices), beta, source)
+        tally.add(number, step, *batch.tokens.shape)
+    if tally.skipped.item() > config.max_skipped_steps:
+        raise NonFiniteError(
+            f"in epoch {epoch}, {int(tally.skipped)} of {steps} steps had a loss or gradient that is not finite, the "
+            f"first in batch {int(tally.first_skipped)}; lower the learning rate, or raise train.max_skipped_steps"
+        )
+    return tally.metrics()
+
+
+class _Tally:
+    """What the steps of an epoch add up to, on the device, so that no step waits for a number."""
+
+    def __init__(self, device: torch.device):
+        # Of the steps that were not skipped: strict, paper, rec and kl in nats, sentences and tokens.
+        self.totals = torch.zeros(6, dtype=torch.float64, device=device)
+        self.largest_kl, self.clipped, self.skipped, self.first_skipped = torch.zeros(4, device=device).unbind()
+
+    def add(self, number: int, step: Step, sentences: int, length: int) -> None:
+        bound = step.bound
+        terms = torch.stack([bound.strict, bound.paper, bound.rec, bound.kl]).double().sum(dim=1)
+        sizes = terms.new_tensor([sentences, sentences * length])
+        self.totals += torch.where(step.skipped, 0.0, torch.cat([terms, sizes]))
+        self.largest_kl = torch.where(step.skipped, self.largest_kl, torch.maximum(self.largest_kl, bound.kl.mean()))
+        self.first_skipped = torch.where(step.skipped & (self.skipped == 0), float(number), self.first_skipped)
+        self.clipped = self.clipped + (step.clipped & ~step.skipped)
+        self.skipped = self.skipped + step.skipped
+
+    def metrics(self) -> dict[str, float]:
+        *terms, sentences, tokens = self.totals.tolist()
+        return {
+            **metrics(terms, int(sentences), int(tokens)),
+            "largest_kl": self.largest_kl.item(),
+            "clipped_steps": self.clipped.item(),
+            "skipped_steps": self.skipped.item(),
+        }
 
 
 def _obey(verdict: Verdict, training: Training, config: TrainConfig) -> None:

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 from pydantic import BaseModel, ConfigDict
@@ -12,15 +13,28 @@ from model.core import Bound, TextModel
 
 
 class NonFiniteError(ArithmeticError):
-    """A loss or a gradient was infinite or not a number; raised before the step, parameters untouched by it."""
+    """Losses or gradients were infinite or not a number, more often than allowed; no parameter was touched by them."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one batch did, still on the device, so that nobody waits for it.
+
+    bound: before the step, detached. clipped, skipped: scalar booleans, whether the gradient was scaled down, and
+    whether it was not finite, so that the parameters and the update's state stayed as they were.
+    """
+
+    bound: Bound
+    clipped: Tensor
+    skipped: Tensor
 
 
 class Update(ABC):
     """Owns its optimizers and their state."""
 
     @abstractmethod
-    def step(self, batch: Batch, beta: float, generator: torch.Generator) -> Bound:
-        """Train on one batch at KL weight `beta`; the bound before the step, detached. Raises NonFiniteError."""
+    def step(self, batch: Batch, beta: float, generator: torch.Generator) -> Step:
+        """Train on one batch at KL weight `beta`, without waiting for the device."""
 
     @property
     @abstractmethod

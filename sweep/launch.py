@@ -148,7 +148,6 @@ def launch(
 
 def _work(assignment: Mapping[str, Any]) -> None:
     """What a worker does with one trial. A failure that the store has is not raised: Tune would try it again."""
-    torch.set_num_threads(max(1, int(assignment["threads"])))
     config = TrialConfig.parse(assignment["config"])
     device = "cuda" if torch.cuda.is_available() and ray.get_gpu_ids() else "cpu"
     with contextlib.suppress(TrialFailedError, SupersededError):
@@ -157,6 +156,7 @@ def _work(assignment: Mapping[str, Any]) -> None:
             TrialStore(Path(assignment["results"])),
             Path(assignment["corpora"]),
             device=device,
+            threads=max(1, int(assignment["threads"])),
             on_epoch=lambda record: tune.report({"epoch": asdict(record)}),
         )
 

@@ -20,9 +20,10 @@ import torch
 
 from data.cache import load
 from data.corpus import Corpus
-from model import checkpoint
+from model import checkpoint, host
 from model.evaluate import evaluate
 from model.plateau import Plateau
+from model.precision import at_precision
 from model.randomness import generator
 from model.train import EpochRecord, Training, fit
 from model.update import NonFiniteError
@@ -45,13 +46,16 @@ def run_trial(
     corpora: Path,
     *,
     device: str = "cpu",
+    threads: int = 1,
     on_epoch: Callable[[EpochRecord], None] = lambda record: None,
 ) -> TrialResult:
     """Train a trial, or continue it from its newest whole checkpoint; if it is done, return its result.
 
     Raises TrialFailedError when it fails, its cause recorded, and SupersededError when another attempt took over.
     `on_epoch` is called after each epoch's checkpoint is on disk. Same config, same machine: same bits on CPU.
+    Sets the number of threads, and how PyTorch uses the CPU, for the whole process.
     """
+    host.set_up(threads)
     corpus = load(config.data, corpora)
     key = trial_key(config, corpus.content_hash)
     if store.state(key) == "done":
@@ -82,7 +86,8 @@ def prepare(config: TrialConfig, corpus: Corpus, device: str) -> Training:
     # Drawn on the CPU whatever the device, so that a trial starts from the same weights everywhere.
     model.initialise(generator(config.seed, "parameters"))
     model.to(device)
-    return Training(model, config.update.build(model), Plateau(config.train.plateau, config.schedule.warmup))
+    update = config.update.build(at_precision(model, config.train.precision))
+    return Training(model, update, Plateau(config.train.plateau, config.schedule.warmup))
 
 
 def _continue(training: Training, attempt: Attempt) -> None:
@@ -195,6 +200,9 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=Path("results"))
     parser.add_argument("--corpora", type=Path, default=Path("corpora"))
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument(
+        "--threads", type=int, default=1, help="of this process; two trials of one do more than one of two"
+    )
     parser.add_argument("--seed", type=int, help="in place of the config's")
     options = parser.parse_args()
     config = TrialConfig.parse(json.loads(options.config.read_text()))
@@ -206,6 +214,7 @@ def main() -> None:
         store,
         options.corpora,
         device=options.device,
+        threads=options.threads,
         on_epoch=lambda record: print(describe(record), flush=True),
     )
     print(result.to_json())

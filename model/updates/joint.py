@@ -9,7 +9,7 @@ from torch import Tensor
 from data.batch import Batch
 from model.core import Bound, TextModel
 from model.objective import Normalisation, loss
-from model.update import NonFiniteError, Update, UpdateConfig
+from model.update import Step, Update, UpdateConfig
 
 
 class Config(UpdateConfig):
@@ -24,23 +24,25 @@ class Config(UpdateConfig):
 class Joint(Update):
     def __init__(self, model: TextModel, *, learning_rate: float, clip: float, normalisation: Normalisation):
         self.model = model
-        self.optimizer = torch.optim.SGD(model.parameters(), lr=learning_rate)
+        self.optimizer = torch.optim.SGD(model.parameters(), lr=learning_rate, fused=True)
         self.clip = clip
         self.normalisation = normalisation
 
-    def step(self, batch: Batch, beta: float, generator: torch.Generator) -> Bound:
+    def step(self, batch: Batch, beta: float, generator: torch.Generator) -> Step:
         sentences, length = batch.tokens.shape
         noise = self.model.draw_noise(sentences, self.model.training_draws, generator)
         bound = self.model.bound(batch.tokens, noise, generator)
         value = loss(bound, beta, length, self.normalisation)
         self.optimizer.zero_grad()
         value.backward()  # type: ignore[no-untyped-call]
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.clip)
+        norm = torch.nn.utils.get_total_norm(p.grad for p in self.model.parameters() if p.grad is not None)
         # The norm is finite only if the loss and every gradient are.
-        if not (torch.isfinite(value) & torch.isfinite(norm)):
-            raise NonFiniteError(f"loss {value.item():g}, gradient norm {norm.item():g}")
+        finite = torch.isfinite(value.detach()) & torch.isfinite(norm)
+        # A fused optimizer divides by the one and does nothing if the other is 1, on the device.
+        self.optimizer.grad_scale = (norm / self.clip).clamp(min=1.0)  # type: ignore[attr-defined]
+        self.optimizer.found_inf = (~finite).float()  # type: ignore[attr-defined]
         self.optimizer.step()
-        return Bound(bound.rec.detach(), bound.kl.detach(), bound.latents)
+        return Step(Bound(bound.rec.detach(), bound.kl.detach(), bound.latents), norm > self.clip, ~finite)
 
     @property
     def learning_rate(self) -> float:

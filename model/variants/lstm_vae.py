@@ -13,6 +13,7 @@ from model.core import LatentModel
 from model.gaussian import DiagonalGaussian
 from model.inputs import DecoderInputs
 from model.lstm import InitialState, LstmConfig, LstmDecoder, LstmEncoder, initialise_uniform, operations
+from model.precision import at_least_single
 
 
 class Config(LstmConfig):
@@ -93,11 +94,13 @@ class LstmVae(LatentModel):
 
     def posterior(self, tokens: Tensor, generator: torch.Generator) -> DiagonalGaussian:
         summary = self.encoder(tokens, generator)
-        return DiagonalGaussian(self.to_mean(summary), self.to_log_variance(summary))
+        return DiagonalGaussian(at_least_single(self.to_mean(summary)), at_least_single(self.to_log_variance(summary)))
 
-    def log_likelihood(self, tokens: Tensor, latents: Tensor, generator: torch.Generator) -> Tensor:
+    def log_likelihood(
+        self, tokens: Tensor, latents: Tensor, generator: torch.Generator, *, equal_weights: bool = False
+    ) -> Tensor:
         inputs = self.inputs(tokens, self.training, generator)
-        log_p: Tensor = self.decoder(inputs, tokens, latents, generator)
+        log_p: Tensor = self.decoder(inputs, tokens, latents, generator, equal_weights=equal_weights)
         return log_p
 
     @property

@@ -12,6 +12,7 @@ from model.inputs import DecoderInputs
 from model.lstm import LstmDecoder
 from model.objective import loss
 from model.randomness import dropout, generator
+from model.recurrence import lstm
 from model.variants.lstm_lm import Config as LmConfig
 from model.variants.lstm_vae import Config as VaeConfig
 from model.variants.lstm_vae import LstmVae
@@ -88,8 +89,8 @@ def test_averaged_states_are_averaged_logits_and_never_reconstruct_worse(corpus:
     assert bool((together > apart.mean(dim=0) + 1e-6).any())
 
     decoder, inputs = averaged.decoder, averaged.inputs(tokens, False, source)
-    hidden, _ = decoder.lstm(decoder._read(inputs, latents, source), decoder._start(latents))
-    logits = decoder.to_logits(hidden.view(-1, 4, len(tokens), 10)).mean(dim=1)
+    hidden = lstm(decoder.lstm, *decoder._read(inputs, latents, source), *decoder._start(latents[0]))
+    logits = decoder.to_logits(hidden).mean(dim=1)
     log_p = logits.log_softmax(dim=-1).gather(-1, tokens.t().unsqueeze(-1)).sum(dim=(0, 2))
     assert torch.allclose(log_p, together, atol=1e-10)
 
@@ -155,7 +156,9 @@ def test_decoder_inputs() -> None:
     source = generator(0, "words")
     words = DecoderInputs("words", 0.0, start=9, unknown=1)
     assert words(tokens, True, source).tolist() == [[9, 5, 6, 7]]
-    assert DecoderInputs("none", 0.0, start=9, unknown=1)(tokens, False, source).tolist() == [[9, 1, 1, 1]]
+    assert DecoderInputs("none", 0.0, start=9, unknown=1)(tokens.expand(3, -1), False, source).tolist() == [
+        [9, 1, 1, 1]
+    ]
     dropping = DecoderInputs("words", 0.5, start=9, unknown=1)
     assert dropping(tokens, False, source).tolist() == [[9, 5, 6, 7]]
     read = torch.cat([dropping(tokens, True, source) for _ in range(400)])
@@ -221,7 +224,7 @@ def test_decoder_without_latents_starts_from_zero() -> None:
     decoder = LstmDecoder(
         num_inputs=5, num_outputs=4, embedding_dim=3, hidden_dim=6, input_dropout=0.0, output_dropout=0.0
     )
-    hidden, cell = decoder._start(torch.empty(1, 1, 2, 0))
+    hidden, cell = decoder._start(torch.empty(1, 2, 0))
     assert not hidden.any()
     assert not cell.any()
 

@@ -86,7 +86,7 @@ def test_metrics_are_totals_divided_once() -> None:
 def test_evaluation_sums_what_the_model_says(corpus: Corpus) -> None:
     model: TextModel = make(corpus).model
     split = corpus.splits["test"]
-    measured = evaluate(model, split, EvaluateConfig(batch_size=7), 3, "test")
+    measured = evaluate(model, split, EvaluateConfig(tokens_at_once=40), 3, "test")
     model.eval()
     source = generator(3, "evaluate/test")
     noise = model.draw_noise(split.num_sentences, 1, source)
