@@ -78,6 +78,10 @@ class Posterior(ABC):
         """(S, L, B, n) latents, differentiable in the posterior's parameters, from base noise of the same shape."""
 
     @abstractmethod
+    def log_ratio(self, latents: Tensor) -> Tensor:
+        """(S, L, B) log p(z) − log q(z|x) of (S, L, B, n) latents, each by itself, nats."""
+
+    @abstractmethod
     def kl(self) -> Tensor:
         """(B,) KL(q(z|x) ‖ p(z)) of one latent, nats."""
 

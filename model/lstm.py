@@ -122,9 +122,9 @@ class LstmDecoder(nn.Module):
         if rate > 0.0:
             hidden = hidden.expand(-1, -1, -1, sentences, -1)
         if self.dropout_before_average:
-            hidden = dropout(hidden, rate, generator).mean(dim=2)
+            hidden = _average(dropout(hidden, rate, generator))
         else:
-            hidden = dropout(hidden.mean(dim=2), rate, generator)
+            hidden = dropout(_average(hidden), rate, generator)
         hidden = hidden.flatten(0, 2)
         expected = targets.t().unsqueeze(1).expand(-1, draws, -1).reshape(len(hidden), -1)
         nll = cross_entropy(hidden, self.to_logits, expected, equal_weights=equal_weights)
@@ -163,6 +163,11 @@ class LstmDecoder(nn.Module):
         if self.initial_state == "tanh_cell":
             return torch.tanh(state), state
         return state, zeros
+
+
+def _average(hidden: Tensor) -> Tensor:
+    """(T, S, B, m) mean over the chains of (T, S, L, B, m); of one chain itself, so that nothing is copied."""
+    return hidden.mean(dim=2) if hidden.shape[2] > 1 else hidden.squeeze(2)
 
 
 def initialise_uniform(

@@ -14,6 +14,8 @@ from torch.nn import functional
 
 from model.precision import at_least_single
 
+aten = torch.ops.aten
+
 
 def lstm(module: nn.LSTM, words: Tensor, rows: Tensor, hidden: Tensor, cell: Tensor) -> Tensor:
     """(T, C, B, m) hidden states of C chains of B sentences, from their (C, B, m) initial hidden and cell states.
@@ -26,7 +28,9 @@ def lstm(module: nn.LSTM, words: Tensor, rows: Tensor, hidden: Tensor, cell: Ten
     of_inputs, of_hidden, input_bias, hidden_bias = module.all_weights[0]
     of_words, of_rows = of_inputs.split([words.shape[-1], rows.shape[-1]], dim=1)  # type: ignore[no-untyped-call]
     bias = functional.linear(rows, of_rows, input_bias + hidden_bias)
-    states: Tensor = _Recurrence.apply(words, bias, hidden, cell, of_words, of_hidden)  # type: ignore[no-untyped-call]
+    states: Tensor = _Recurrence.apply(  # type: ignore[no-untyped-call]
+        words, bias, hidden, cell, of_words, of_hidden, torch.is_grad_enabled()
+    )
     return states
 
 
@@ -42,22 +46,29 @@ def _whole(module: nn.LSTM, words: Tensor, rows: Tensor, hidden: Tensor, cell: T
 class _Recurrence(torch.autograd.Function):
     """Gates in PyTorch's order: input, forget, candidate, output (Gers et al. 2000).
 
-    Where no gradient is asked for, cells and gates are kept for one step alone. Cells, which add up over the steps, and
+    Without `keep`, for a gradient, cells and gates are there for one step alone. Cells, which add up over the steps, and
     their gradients are float32 even where the rest is bfloat16.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, words: Tensor, bias: Tensor, hidden: Tensor, cell: Tensor, of_words: Tensor, of_hidden: Tensor
+        ctx: Any,
+        words: Tensor,
+        bias: Tensor,
+        hidden: Tensor,
+        cell: Tensor,
+        of_words: Tensor,
+        of_hidden: Tensor,
+        keep: bool,
     ) -> Tensor:
-        keep = any(ctx.needs_input_grad)
         steps, slots = len(words), len(words) if keep else 1
         projected = words.flatten(0, -2).mm(of_words.t()).view(*words.shape[:-1], -1)  # (T, C or 1, B or 1, 4m)
         cell = at_least_single(cell)
         states = hidden.new_empty(steps + 1, *hidden.shape)  # before the first step, and after each
         cells = cell.new_empty(slots + 1, *cell.shape)
         squashed = cell.new_empty(slots, *cell.shape)  # tanh of the cells
-        gates = projected.new_empty(slots, *bias.shape)
+        # Where nothing is shared they take the projection's place.
+        gates = projected if projected.shape[1:] == bias.shape else projected.new_empty(slots, *bias.shape)
         states[0], cells[0] = hidden, cell
         # Views are made once for all steps: at a batch's size their making is as dear as the arithmetic on them.
         each, flat, rows = gates.unbind(), gates.flatten(1, 2).unbind(), states.flatten(1, 2).unbind()
@@ -65,7 +76,7 @@ class _Recurrence(torch.autograd.Function):
         parts = [part.unbind() for part in gates.chunk(4, dim=-1)]
         c, tanh_c, h, to_gates = cells.unbind(), squashed.unbind(), states.unbind(), of_hidden.t()
         for step, read in enumerate(projected.unbind()):
-            slot = step % slots
+            slot, kept = step % len(gates), step % slots
             i, f, g, o = (part[slot] for part in parts)
             before, after = (c[step], c[step + 1]) if keep else (c[step % 2], c[1 - step % 2])
             torch.add(read, bias, out=each[slot])
@@ -75,7 +86,7 @@ class _Recurrence(torch.autograd.Function):
             each[slot].sigmoid_()
             torch.add(minus_one, g, alpha=2.0, out=g)
             torch.mul(f, before, out=after).addcmul_(i, g)
-            squash = torch.mul(after, 2.0, out=tanh_c[slot]).sigmoid_()
+            squash = torch.mul(after, 2.0, out=tanh_c[kept]).sigmoid_()
             torch.mul(o, torch.add(minus_one, squash, alpha=2.0, out=squash), out=h[step + 1])
         if keep:
             ctx.save_for_backward(words, of_words, of_hidden, gates, states, cells, squashed)
@@ -85,37 +96,30 @@ class _Recurrence(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         words, of_words, of_hidden, gates, states, cells, squashed = ctx.saved_tensors
-        d_gates = torch.empty_like(gates)  # before their sigmoid or tanh
         d_hidden, d_cell = torch.zeros_like(states[0]), torch.zeros_like(cells[0])
-        spare, d_rows, flat = torch.empty_like(d_cell), d_hidden.flatten(0, 1), d_gates.flatten(1, 2).unbind()
+        spare, other, d_rows = torch.empty_like(d_cell), torch.empty_like(d_cell), d_hidden.flatten(0, 1)
+        # The gradients of the gates, before their sigmoid or tanh, take the place of the gates: they are the largest.
+        flat = gates.flatten(1, 2).unbind()
+        sigmoid_backward, tanh_backward = aten.sigmoid_backward.grad_input, aten.tanh_backward.grad_input
         each = zip(
             *(part.unbind() for part in gates.chunk(4, dim=-1)),
-            *(part.unbind() for part in d_gates.chunk(4, dim=-1)),
             *(part.unbind() for part in (gradients[0], cells[:-1], squashed)),
             strict=True,
         )
-        for step, (i, f, g, o, d_i, d_f, d_g, d_o, d_state, c, tanh_c) in reversed(list(enumerate(each))):
+        for step, (i, f, g, o, d_state, c, tanh_c) in reversed(list(enumerate(each))):
             d_hidden += d_state
-            _sigmoid_backward(torch.mul(d_hidden, tanh_c, out=d_o), o)
-            d_cell += _tanh_backward(torch.mul(d_hidden, o, out=spare), tanh_c)
-            _sigmoid_backward(torch.mul(d_cell, g, out=d_i), i)
-            _sigmoid_backward(torch.mul(d_cell, c, out=d_f), f)
-            _tanh_backward(torch.mul(d_cell, i, out=d_g), g)
+            torch.mul(d_hidden, o, out=spare)
+            d_cell += tanh_backward(spare, tanh_c, grad_input=spare)
+            sigmoid_backward(torch.mul(d_hidden, tanh_c, out=spare), o, grad_input=o)
+            torch.mul(d_cell, i, out=spare)
+            sigmoid_backward(torch.mul(d_cell, g, out=other), i, grad_input=i)
+            tanh_backward(spare, g, grad_input=g)
+            torch.mul(d_cell, c, out=spare)
             d_cell *= f
+            sigmoid_backward(spare, f, grad_input=f)
             torch.mm(flat[step], of_hidden, out=d_rows)
-        d_of_hidden = d_gates.flatten(0, 2).t().mm(states[:-1].flatten(0, 2))
-        d_projected = d_gates.sum_to_size(*words.shape[:-1], d_gates.shape[-1]).flatten(0, 2)
+        d_of_hidden = gates.flatten(0, 2).t().mm(states[:-1].flatten(0, 2))
+        d_projected = gates.sum_to_size(*words.shape[:-1], gates.shape[-1]).flatten(0, 2)
         d_words = d_projected.mm(of_words).view(words.shape) if ctx.needs_input_grad[0] else None
         d_of_words = d_projected.t().mm(words.flatten(0, 2))
-        return d_words, d_gates.sum(dim=0), d_hidden, d_cell, d_of_words, d_of_hidden
-
-
-def _sigmoid_backward(gradient: Tensor, value: Tensor) -> Tensor:
-    """In place, from the gradient of a sigmoid to that of what it was taken of."""
-    torch.ops.aten.sigmoid_backward.grad_input(gradient, value, grad_input=gradient)
-    return gradient
-
-
-def _tanh_backward(gradient: Tensor, value: Tensor) -> Tensor:
-    torch.ops.aten.tanh_backward.grad_input(gradient, value, grad_input=gradient)
-    return gradient
+        return d_words, gates.sum(dim=0), d_hidden, d_cell, d_of_words, d_of_hidden, None

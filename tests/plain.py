@@ -4,6 +4,8 @@ The oracle of every fast path, and what the benchmark compares with. Works on th
 the same random numbers in the same order.
 """
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -97,3 +99,28 @@ def step(
     value.backward()  # type: ignore[no-untyped-call]
     torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
     optimizer.step()
+
+
+@torch.no_grad()
+def importance_nll(model: LstmVae, tokens: Tensor, draws: int, generator: torch.Generator, chunk: int = 100) -> Tensor:
+    """(B,) as the code of He et al. 2019 goes: one sentence at a time, `chunk` draws of it as the rows of a batch."""
+    decoder, nlls = model.decoder, []
+    for sentence in tokens.split(1):
+        summary = encode(model.encoder, sentence, generator)
+        mean, deviation = model.to_mean(summary), torch.exp(0.5 * model.to_log_variance(summary))
+        words = decoder.embedding(model.inputs(sentence, False, generator).t())
+        log_weights = []
+        for start in range(0, draws, chunk):
+            rows = min(chunk, draws - start)
+            noise = model.draw_noise(1, rows, generator)[:, :, 0]  # (S, L, n)
+            z = mean + deviation * noise
+            states = []
+            for chain in z.unbind(dim=1):
+                read = torch.cat([words.expand(-1, rows, -1), chain.expand(len(words), -1, -1)], dim=-1)
+                states.append(decoder.lstm(read, initial_state(decoder, chain))[0])
+            log_p = -nll(decoder, torch.stack(states).mean(dim=0), sentence.expand(rows, -1))
+            prior, posterior = torch.distributions.Normal(0.0, 1.0), torch.distributions.Normal(mean, deviation)
+            log_ratio = (prior.log_prob(z) - posterior.log_prob(z)).sum(dim=(1, 2))
+            log_weights.append((log_p + log_ratio).double())
+        nlls.append(math.log(draws) - torch.cat(log_weights).logsumexp(dim=0))
+    return torch.stack(nlls)
