@@ -18,8 +18,8 @@ lint: $(READY) ## format, style, types, and who may import whom
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(READY) ## tokens per CPU-second of each system on this machine
-	$(BIN)/python tests/bench/training_step.py
+bench: $(READY) ## tokens per CPU-second of each system on this machine, against the plain version and the floor
+	$(BIN)/python -m tests.bench $(BENCH)
 
 # torch first and exact: whatever depends on it then finds it there. `compat` puts the packages on the path as they
 # are, so that a folder named `data` where a sweep is started cannot hide them.

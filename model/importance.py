@@ -1,4 +1,4 @@
-"""Importance weights of sentences: the posterior once, draws in chunks, so that memory does not grow with their number."""
+"""Importance weights: one posterior a sentence, draws in chunks, so that memory does not grow with their number."""
 
 import math
 from collections.abc import Iterator

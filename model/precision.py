@@ -20,7 +20,7 @@ def at_precision(model: TextModel, precision: Precision) -> TextModel:
         return model
     on_cpu = next(model.parameters()).device.type == "cpu"
     if on_cpu and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
-        logger.warning("this CPU has no bfloat16 arithmetic: bf16 is slower than fp32 here, to the same result")
+        logger.warning("this CPU has no bfloat16 arithmetic: train.precision bf16 is many times slower than fp32 here")
     return InBfloat16(model)
 
 

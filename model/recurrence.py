@@ -46,8 +46,8 @@ def _whole(module: nn.LSTM, words: Tensor, rows: Tensor, hidden: Tensor, cell: T
 class _Recurrence(torch.autograd.Function):
     """Gates in PyTorch's order: input, forget, candidate, output (Gers et al. 2000).
 
-    Without `keep`, for a gradient, cells and gates are there for one step alone. Cells, which add up over the steps, and
-    their gradients are float32 even where the rest is bfloat16.
+    Without `keep`, for a gradient, cells and gates are there for one step alone. Cells, which add up over the steps,
+    and their gradients are float32 even where the rest is bfloat16.
     """
 
     @staticmethod

@@ -1,0 +1,191 @@
+"""`make bench`: tokens per CPU-second of each system, ours and the plain version in turn, and the floor of both.
+
+    python -m tests.bench [--sizes ptb yahoo] [--systems LSTM-VAE …] [--rounds 3] [--bf16] [--json FILE]
+    python -m tests.bench --compare OLD.json NEW.json
+
+The floor is a replay of the same matrix products and nothing else. Plain is PyTorch's LSTM, one decoder call a sample,
+all logits and its cross-entropy, as anybody would run it; in brackets with our settings of the allocator. Ratios are
+medians of rounds in which all take their turn, so that a machine that is busy for a while slows them alike.
+"""
+
+import argparse
+import json
+import platform
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tests.bench.cases import SIZES, SYSTEMS, Case
+
+UNITS = {"train": "tokens", "bf16": "tokens", "evaluate": "tokens", "weigh": "sentences"}
+NAMES = {"train": "training", "bf16": "training, bf16", "evaluate": "−ELBO", "weigh": "IW, K = 500"}
+
+
+class Worker:
+    """A process of `tests/bench/worker.py`."""
+
+    def __init__(self, process: "subprocess.Popen[str]"):
+        self._process = process
+
+    def start(self, task: str) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(task + "\n")
+        self._process.stdin.flush()
+
+    def answer(self) -> dict[str, float]:
+        assert self._process.stdout is not None
+        answer: dict[str, float] = json.loads(self._process.stdout.readline())
+        return answer
+
+    def ask(self, task: str) -> dict[str, float]:
+        self.start(task)
+        return self.answer()
+
+    def speed(self, task: str) -> float:
+        """Amount of work per CPU-second."""
+        done = self.ask(task)
+        return done["amount"] / done["cpu"]
+
+
+@contextmanager
+def worker(size: str, system: str, *options: str) -> Iterator[Worker]:
+    command = [sys.executable, "-m", "tests.bench.worker", "--size", size, "--system", system, *options]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield Worker(process)
+        finally:
+            assert process.stdin is not None
+            process.stdin.close()
+            process.wait()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES))
+    parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
+    parser.add_argument("--tasks", nargs="+", choices=UNITS, default=["train", "evaluate", "weigh"])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--bf16", action="store_true", help="train in bfloat16 too, also where the CPU has none")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the measurements here as well")
+    parser.add_argument("--compare", nargs=2, type=Path, metavar=("OLD", "NEW"), help="two such files, and stop")
+    options = parser.parse_args()
+    if options.compare:
+        compare(*(json.loads(path.read_text()) for path in options.compare))
+        return
+    tasks = list(options.tasks)
+    if options.bf16 or torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        tasks.insert(1, "bf16")
+    print(
+        f"{'per CPU-second of one thread':58} {'ours':>9} {'plain':>9} {'ours/plain':>16} {'of floor':>9} {'MiB':>12}"
+    )
+    rows = []
+    for size in options.sizes:
+        for system in options.systems:
+            for row in measure(size, system, tasks, options.rounds):
+                rows.append(row)
+                print(line(row), flush=True)
+    threads = measure_threads(options.rounds)
+    print(
+        f"\nPTB, LSTM-VAE, tokens per second: two trials of one thread {threads['two trials']:.0f}, "
+        f"one trial of two threads {threads['two threads']:.0f}, ratio {threads['ratio']:.2f}"
+    )
+    if options.json:
+        options.json.write_text(json.dumps({"machine": machine(), "rows": rows, "threads": threads}, indent=1))
+
+
+def measure(size: str, system: str, tasks: Sequence[str], rounds: int) -> Iterator[dict[str, Any]]:
+    """A row a task, the processes fresh for each, so that a peak of memory is of that task."""
+    for task in tasks:
+        if task == "weigh" and (
+            not Case(SIZES[size], SYSTEMS[system]).has_latents or SYSTEMS[system].get("samples") != 1
+        ):
+            continue
+        with ExitStack() as stack:
+            ours = stack.enter_context(worker(size, system))
+            plain = stack.enter_context(worker(size, system, "--plain"))
+            kept = stack.enter_context(worker(size, system, "--plain", "--keep-memory"))
+            plain_task = "train" if task == "bf16" else task
+            turns = [(ours, task), (plain, plain_task), (kept, plain_task)]
+            for each, work in turns:
+                each.ask(work)
+            peaks = [ours.ask("peak")["peak_mib"], plain.ask("peak")["peak_mib"]]
+            floor = (ours, f"floor of {plain_task}")
+            ours.ask(floor[1])
+            speeds = [[each.speed(work) for each, work in (*turns, floor)] for _ in range(rounds)]
+        medians = [statistics.median(column) for column in zip(*speeds, strict=True)]
+        ratios = [[s[0] / other for other in s[1:]] for s in speeds]
+        by_plain, by_kept, by_floor = (statistics.median(column) for column in zip(*ratios, strict=True))
+        yield {
+            "size": size,
+            "system": system,
+            "task": task,
+            "unit": f"{UNITS[task]} per CPU-second of one thread",
+            **dict(zip(("ours", "plain", "plain_kept_memory", "floor"), medians, strict=True)),
+            "ours_by_plain": by_plain,
+            "ours_by_plain_kept_memory": by_kept,
+            "ours_by_floor": by_floor,
+            "peak_mib": peaks[0],
+            "plain_peak_mib": peaks[1],
+            "rounds": speeds,
+        }
+
+
+def measure_threads(rounds: int) -> dict[str, float]:
+    """Tokens per wall-clock second of the machine: two one-thread trials at once, and one of two threads."""
+    with ExitStack() as stack:
+        ones = [stack.enter_context(worker("ptb", "LSTM-VAE")) for _ in range(2)]
+        two = stack.enter_context(worker("ptb", "LSTM-VAE", "--threads", "2"))
+
+        def together(workers: Sequence[Worker]) -> float:
+            for each in workers:
+                each.start("train")
+            return sum(done["amount"] / done["wall"] for done in [each.answer() for each in workers])
+
+        for each in (*ones, two):
+            each.ask("train")
+        pairs = [(together(ones), together([two])) for _ in range(rounds)]
+    first, second = (statistics.median(column) for column in zip(*pairs, strict=True))
+    return {"two trials": first, "two threads": second, "ratio": statistics.median(a / b for a, b in pairs)}
+
+
+def line(row: dict[str, Any]) -> str:
+    name = f"{row['size']}, {row['system']}, {NAMES[row['task']]}"
+    digits = 2 if row["ours"] < 10 else 0
+    return (
+        f"{name:58} {row['ours']:9.{digits}f} {row['plain']:9.{digits}f} {row['ours_by_plain']:8.2f} "
+        f"({row['ours_by_plain_kept_memory']:.2f}) {row['ours_by_floor']:9.2f} "
+        f"{row['peak_mib']:5.0f}/{row['plain_peak_mib']:.0f}"
+    )
+
+
+def machine() -> dict[str, str]:
+    run = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
+    return {
+        "commit": run.stdout.strip() or "unknown",
+        "cpu": torch.backends.cpu.get_cpu_capability(),
+        "bf16": str(torch.ops.mkldnn._is_mkldnn_bf16_supported()),
+        "processor": platform.processor() or platform.machine(),
+        "torch": torch.__version__,
+    }
+
+
+def compare(old: dict[str, Any], new: dict[str, Any]) -> None:
+    """Ours of two commits, also by the floor that each was measured with, so that the machine's hour cancels."""
+    print(f"{old['machine']['commit'] + ' → ' + new['machine']['commit']:58} {'old':>9} {'new':>9} {'of floor':>16}")
+    before = {(row["size"], row["system"], row["task"]): row for row in old["rows"]}
+    for row in new["rows"]:
+        was = before.get((row["size"], row["system"], row["task"]))
+        if was:
+            name = f"{row['size']}, {row['system']}, {NAMES[row['task']]}"
+            by_floor = f"{was['ours_by_floor']:.3f} → {row['ours_by_floor']:.3f}"
+            print(f"{name:58} {was['ours']:9.1f} {row['ours']:9.1f} {by_floor:>16}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,151 @@
+"""One process that does one kind of work again and again, a line in for a line out, so that several can take turns.
+
+Lines in: a task of TASKS, or `peak`. Lines out: JSON with the amount of work, CPU seconds and wall seconds, or MiB.
+"""
+
+import argparse
+import json
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from data.batch import Batch, sequential_batches
+from data.corpus import Split
+from model import host
+from model.core import LatentModel
+from model.evaluate import EvaluateConfig, evaluate
+from model.importance import importance_nll
+from model.precision import Precision, at_precision
+from model.randomness import generator
+from model.updates.joint import Config as Joint
+from model.variants.lstm_vae import LstmVae
+from tests import plain
+from tests.bench.cases import BATCH, IW_DRAWS, IW_SENTENCES, SIZES, SYSTEMS, Case, Product
+
+Work = Callable[[], float]
+EVALUATED = 4 * BATCH
+"""Sentences of each length."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--size", choices=SIZES, required=True)
+    parser.add_argument("--system", choices=SYSTEMS, required=True)
+    parser.add_argument("--plain", action="store_true", help="the plain version in place of ours")
+    parser.add_argument(
+        "--keep-memory", action="store_true", help="our settings of the allocator for the plain version"
+    )
+    parser.add_argument("--threads", type=int, default=1)
+    options = parser.parse_args()
+    if not options.plain:
+        host.set_up(options.threads)
+    elif options.keep_memory:
+        host.keep_memory()
+    torch.set_num_threads(options.threads)
+    case = Case(SIZES[options.size], SYSTEMS[options.system])
+    tasks = (plain_tasks if options.plain else our_tasks)(case)
+    for line in sys.stdin:
+        if line.strip() == "peak":
+            answer = {"peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+        else:
+            cpu, wall = time.process_time(), time.perf_counter()
+            amount = tasks[line.strip()]()
+            answer = {"amount": amount, "cpu": time.process_time() - cpu, "wall": time.perf_counter() - wall}
+        print(json.dumps(answer), flush=True)
+
+
+def our_tasks(case: Case) -> dict[str, Work]:
+    model, batches = case.build(), case.batches()
+
+    def train(precision: Precision) -> float:
+        update = Joint().build(at_precision(model.train(), precision))
+        for number, tokens in enumerate(batches):
+            update.step(Batch(tokens, torch.arange(len(tokens))), 0.1, generator(number, "step"))
+        return tokens_of(batches)
+
+    def weigh() -> float:
+        model.eval()
+        assert isinstance(model, LatentModel)
+        tokens = batches[-1][:IW_SENTENCES]
+        at_once = EvaluateConfig().tokens_at_once
+        importance_nll(model, tokens, IW_DRAWS, generator(0, "weigh"), tokens_at_once=at_once)
+        return len(tokens)
+
+    def measure() -> float:
+        evaluate(model, split_of(batches), EvaluateConfig(), 0, "bench")
+        return tokens_of(batches) * EVALUATED / BATCH
+
+    lengths = [tokens.shape[1] for tokens in batches]
+    return {
+        "train": lambda: train("fp32"),
+        "bf16": lambda: train("bf16"),
+        "evaluate": measure,
+        "weigh": weigh,
+        "floor of train": replay([p for length in lengths for p in case.training(length)], tokens_of(batches)),
+        "floor of evaluate": replay(
+            [p for length in lengths for p in case.evaluation(length, EVALUATED)], EVALUATED * sum(lengths)
+        ),
+        "floor of weigh": replay(
+            [p for p in case.evaluation(lengths[-1], 1, IW_DRAWS) for _ in range(IW_SENTENCES)], IW_SENTENCES
+        ),
+    }
+
+
+def plain_tasks(case: Case) -> dict[str, Work]:
+    model, batches = case.build(), case.batches()
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+
+    def train() -> float:
+        model.train()
+        for number, tokens in enumerate(batches):
+            plain.step(model, optimizer, tokens, 0.1, generator(number, "step"))
+        return tokens_of(batches)
+
+    def weigh() -> float:
+        assert isinstance(model, LstmVae)
+        plain.importance_nll(model.eval(), batches[-1][:IW_SENTENCES], IW_DRAWS, generator(0, "weigh"))
+        return IW_SENTENCES
+
+    @torch.no_grad()
+    def measure() -> float:
+        model.eval()
+        for batch in sequential_batches(split_of(batches), BATCH):
+            noise = model.draw_noise(len(batch.tokens), 1, generator(0, "noise"))
+            plain.bound(model, batch.tokens, noise, generator(0, "bound"))
+        return tokens_of(batches) * EVALUATED / BATCH
+
+    return {"train": train, "evaluate": measure, "weigh": weigh}
+
+
+def split_of(batches: Iterable[Tensor]) -> Split:
+    rows = [row for tokens in batches for row in tokens.repeat(EVALUATED // BATCH, 1).numpy()]
+    return Split(np.concatenate(rows).astype(np.int32), np.cumsum([0, *map(len, rows)]))
+
+
+def tokens_of(batches: Iterable[Tensor]) -> float:
+    return float(sum(tokens.numel() for tokens in batches))
+
+
+def replay(products: list[Product], amount: float) -> Work:
+    """The same matrix products and nothing else: what remains of the work when all the rest is free."""
+    operands: dict[Product, tuple[Tensor, Tensor, Tensor]] = {}
+
+    def work() -> float:
+        for product in products:
+            if product not in operands:
+                operands[product] = product.operands()
+            left, right, out = operands[product]
+            for _ in range(product.times):
+                torch.mm(left, right, out=out)
+        return amount
+
+    return work
+
+
+if __name__ == "__main__":
+    main()
