@@ -1,6 +1,6 @@
 """Batches of sentences of one length, so that nothing is padded and nothing is masked."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,6 +45,18 @@ def batches_of_tokens(split: Split, tokens: int) -> Iterator[Batch]:
     """The same sentences in the same order, in batches of at most so many tokens, or of one sentence."""
     for group in _groups(split, np.arange(split.num_sentences), lambda length: max(1, tokens // length)):
         yield _batch(split, group)
+
+
+def on_device(order: Iterable[Batch], device: torch.device) -> Iterator[Batch]:
+    """The same batches with their tokens on a device: sent there all at once, so that no step waits for its own."""
+    return iter(order) if device.type == "cpu" else _moved(list(order), device)
+
+
+def _moved(order: Sequence[Batch], device: torch.device) -> Iterator[Batch]:
+    everything = torch.cat([batch.tokens.flatten() for batch in order]).to(device)
+    each = everything.split([batch.tokens.numel() for batch in order])  # type: ignore[no-untyped-call]
+    for batch, tokens in zip(order, each, strict=True):
+        yield Batch(tokens.view(batch.tokens.shape), batch.indices)
 
 
 def num_batches(split: Split, size: int) -> int:

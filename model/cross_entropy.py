@@ -74,7 +74,8 @@ class _EquallyWeighted(torch.autograd.Function):
         (weights,) = gradients
         scale = weights[0, 0]
         # On a GPU the question would make every step wait for its answer.
-        assert weights.is_cuda or bool((weights == scale).all()), "targets of unequal weight need equal_weights=False"
+        equal = weights.is_cuda or bool(((weights == scale) | ~weights.isfinite()).all())
+        assert equal, "targets of unequal weight need equal_weights=False"
         d_hidden, d_weight, d_bias = ctx.saved_tensors
         return d_hidden.mul_(scale), d_weight.mul_(scale), None if d_bias is None else d_bias.mul_(scale), None
 

@@ -5,7 +5,7 @@ import math
 import torch
 from pydantic import BaseModel, ConfigDict, PositiveInt
 
-from data.batch import batches_of_tokens
+from data.batch import batches_of_tokens, on_device
 from data.corpus import Split
 from model.core import TextModel
 from model.randomness import generator
@@ -40,8 +40,8 @@ def evaluate(model: TextModel, split: Split, config: EvaluateConfig, seed: int, 
     totals = torch.zeros(4, dtype=torch.float64, device=device)
     done = 0
     tokens_at_once = config.tokens_at_once // math.prod(noise.shape[:2])
-    for batch in batches_of_tokens(split, tokens_at_once):
-        tokens = batch.tokens.to(device)
+    for batch in on_device(batches_of_tokens(split, tokens_at_once), device):
+        tokens = batch.tokens
         bound = model.bound(tokens, noise[:, :, done : done + len(tokens)], source)
         done += len(tokens)
         terms = torch.stack([bound.strict, bound.paper, bound.rec, bound.kl])

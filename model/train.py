@@ -9,7 +9,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt
 from torch import Tensor
 
-from data.batch import Batch, batches, num_batches
+from data.batch import batches, num_batches, on_device
 from data.corpus import Corpus
 from model.checkpoint import Checkpoint
 from model.core import TextModel
@@ -145,9 +145,9 @@ def _train_epoch(
     tally = _Tally(device)
     model.train()
     order = batches(split, config.batch_size, seed, epoch, reshuffle=config.reshuffle)
-    for number, batch in enumerate(order, start=1):
+    for number, batch in enumerate(on_device(order, device), start=1):
         beta = schedule(epoch - 1 + number / steps)
-        step = training.update.step(Batch(batch.tokens.to(device), batch.indices), beta, source)
+        step = training.update.step(batch, beta, source)
         tally.add(number, step, *batch.tokens.shape)
     if tally.skipped.item() > config.max_skipped_steps:
         raise NonFiniteError(

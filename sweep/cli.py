@@ -126,12 +126,13 @@ def trial_command(
     results: Results = Path("results"),
     corpora: Corpora = Path("corpora"),
     device: Annotated[str | None, typer.Option(help="cpu or cuda; cuda where there is one by default.")] = None,
+    threads: Annotated[int, typer.Option(min=1, help="On a CPU; two trials of one do more than one of two.")] = 1,
     as_json: Json = False,
 ) -> None:
     """Train one trial in this process, without Ray. Example: [bold]sweep trial demo Standard LSTM-LM --seed 1[/]"""
     from sweep.one import train_one
 
-    result = train_one(source, labels or (), seed, TrialStore(results), corpora, device, quiet=as_json)
+    result = train_one(source, labels or (), seed, TrialStore(results), corpora, device, threads, quiet=as_json)
     _print(result.to_json() if as_json else f"{result.key}\ntest: {dict(result.test)}")
 
 

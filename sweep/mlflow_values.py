@@ -11,7 +11,9 @@ from sweep.record import EpochRecord, TrialResult, WantedTrial
 
 MEASURED = ("nll", "nelbo_paper", "rec", "kl", "ppl", "ppl_paper")
 EVERY_EPOCH = "beta"
-METRICS_AN_EPOCH = 2 + 2 * len(MEASURED)
+WATCHED = ("largest_kl", "clipped_steps", "skipped_steps")
+"""Of training alone: whether it is stable."""
+METRICS_AN_EPOCH = 2 + 2 * len(MEASURED) + len(WATCHED)
 """At most: beta, lr, and what was measured on train and valid."""
 
 
@@ -20,6 +22,7 @@ def epoch_metrics(record: EpochRecord) -> dict[str, float]:
     return {
         **_measured("valid", record.valid),
         **_measured("train", record.train),
+        **_measured("train", record.train, WATCHED),
         EVERY_EPOCH: record.beta,
         "lr": record.lr,
     }
@@ -35,8 +38,8 @@ def final_metrics(result: TrialResult) -> dict[str, float]:
     }
 
 
-def _measured(split: str, metrics: Mapping[str, float]) -> dict[str, float]:
-    return {f"{split}/{name}": metrics[name] for name in MEASURED if name in metrics}
+def _measured(split: str, metrics: Mapping[str, float], names: Sequence[str] = MEASURED) -> dict[str, float]:
+    return {f"{split}/{name}": metrics[name] for name in names if name in metrics}
 
 
 def labels(trial: WantedTrial) -> dict[str, str]:

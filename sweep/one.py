@@ -19,6 +19,7 @@ def train_one(
     store: TrialStore,
     corpora: Path,
     device: str | None,
+    threads: int,
     quiet: bool,
 ) -> TrialResult:
     """Train the one trial that labels choose. `words` that are no label of the sweep are overrides.
@@ -37,7 +38,7 @@ def train_one(
             sys.stderr.write(describe(record) + "\n")
 
     default = "cuda" if torch.cuda.is_available() else "cpu"
-    return run_trial(config, store, corpora, device=device or default, on_epoch=show)
+    return run_trial(config, store, corpora, device=device or default, threads=threads, on_epoch=show)
 
 
 def _choose(spec: SweepSpec, labels: Sequence[str]) -> Cell:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from data.batch import Batch, batches, num_batches, sequential_batches
+from data.batch import Batch, _moved, batches, batches_of_tokens, num_batches, on_device, sequential_batches
 from data.corpus import Split
 
 SIZE = 4
@@ -79,3 +79,21 @@ def test_changing_a_batch_changes_no_other(split: Split) -> None:
         batch.tokens.fill_(0)
     assert got == wanted
     assert split.tokens.max() == 100
+
+
+def test_batches_of_tokens_are_the_sequential_ones_cut_by_length(split: Split) -> None:
+    made = list(batches_of_tokens(split, 20))
+    whole = [i for indices in order(sequential_batches(split, SIZE)) for i in indices]
+    assert [i for indices in order(made) for i in indices] == whole
+    assert all(batch.tokens.numel() <= 20 for batch in made)
+    assert max(len(batch.tokens) for batch in made) > SIZE
+    assert [len(batch.tokens) for batch in batches_of_tokens(split, 1)] == [1] * split.num_sentences
+
+
+def test_moved_batches_are_the_same(split: Split) -> None:
+    made = list(batches(split, SIZE, seed=1, epoch=2))
+    for moved in (_moved(made, torch.device("cpu")), on_device(made, torch.device("cpu"))):
+        for one, other in zip(made, moved, strict=True):
+            assert torch.equal(one.tokens, other.tokens)
+            assert torch.equal(one.indices, other.indices)
+    assert {batch.tokens.device.type for batch in on_device(made, torch.device("meta"))} == {"meta"}

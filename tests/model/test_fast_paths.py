@@ -4,13 +4,19 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from data.corpus import Corpus
 from data.vocabulary import END, Vocabulary
 from model import recurrence
 from model.core import TextModel
 from model.cross_entropy import CHUNK_BYTES, MIN_ROWS, _chunks, cross_entropy
+from model.evaluate import EvaluateConfig
 from model.objective import loss
+from model.plateau import Plateau, PlateauConfig
 from model.precision import at_precision
 from model.randomness import generator
+from model.schedules.linear import Config as Linear
+from model.train import TrainConfig, Training, fit
+from model.updates.joint import Config as Joint
 from model.variants.lstm_lm import Config as LmConfig
 from model.variants.lstm_vae import Config as VaeConfig
 from tests import plain
@@ -174,3 +180,21 @@ def test_nothing_of_all_logits_is_kept() -> None:
         assert [row for chunk in chunks for row in chunk] == list(range(rows))
         assert max(map(len, chunks)) <= max(MIN_ROWS, CHUNK_BYTES // (4 * width))
         assert max(map(len, chunks)) - min(map(len, chunks)) <= len(chunks)
+
+
+@pytest.mark.parametrize("name", ["LM", "VAE, L = 5", "AVG, L = 5", "AVG, inputless"])
+def test_two_epochs_are_those_of_the_plain_version(name: str, corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whole training and validation, the rounding of every step carried on to the next."""
+
+    def train() -> list[dict[str, float]]:
+        model: TextModel = SYSTEMS[name].build(corpus.vocabulary)
+        model.initialise(generator(1, "parameters"))
+        training, records = Training(model, Joint().build(model), Plateau(PlateauConfig(), 2.0)), []
+        config = TrainConfig(epochs=2, batch_size=8)
+        fit(training, corpus, Linear(epochs=2), config, EvaluateConfig(), 3, records.append)
+        return [{**record.train, **record.valid} for record in records]
+
+    fast = train()
+    monkeypatch.setattr(type(SYSTEMS[name].build(corpus.vocabulary)), "bound", plain.bound)
+    for ours, theirs in zip(fast, train(), strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-5, abs=1e-6)

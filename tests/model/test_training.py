@@ -1,20 +1,25 @@
 """The epoch loop: what it records, that it continues exactly, and that evaluation is accounted as defined."""
 
 import math
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
-from data.batch import sequential_batches
+from data.batch import num_batches, sequential_batches
 from data.corpus import Corpus
 from model import checkpoint
-from model.core import TextModel
+from model.core import Bound, TextModel
 from model.evaluate import EvaluateConfig, evaluate, metrics
 from model.plateau import Plateau, PlateauConfig
+from model.precision import at_precision
 from model.randomness import generator
 from model.schedules.linear import Config as Linear
 from model.train import EpochRecord, TrainConfig, Training, fit
+from model.update import NonFiniteError, Step
 from model.updates.joint import Config as Joint
 from model.variants.lstm_vae import Config as VaeConfig
 
@@ -71,6 +76,82 @@ def test_evaluating_more_never_changes_training(corpus: Corpus) -> None:
     run(much, corpus, EvaluateConfig(samples=5), epochs=2)
     assert [r.train for r in little.history] == [r.train for r in much.history]
     assert little.history[-1].valid != much.history[-1].valid
+
+
+def poisoned(training: Training, bad: set[int]) -> Training:
+    """Training whose loss is not a number in the steps of these numbers."""
+    model, step = training.model, iter(range(1, 10**6))
+    plain_bound = model.bound
+
+    def bound(tokens: Tensor, noise: Tensor, source: torch.Generator) -> Bound:
+        found = plain_bound(tokens, noise, source)
+        return Bound(found.rec * math.nan, found.kl, found.latents) if model.training and next(step) in bad else found
+
+    model.bound = bound  # type: ignore[method-assign]
+    return training
+
+
+def test_steps_that_are_not_finite_end_the_epoch_and_nothing_is_recorded(corpus: Corpus) -> None:
+    training = poisoned(make(corpus), {2, 3})
+    with pytest.raises(
+        NonFiniteError, match=r"in epoch 1, 2 of \d+ steps .* the first in batch 2; .*max_skipped_steps"
+    ):
+        run(training, corpus, EvaluateConfig(), epochs=1)
+    assert training.history == []
+    assert all(bool(parameter.isfinite().all()) for parameter in training.model.parameters())
+
+
+def test_allowed_steps_that_are_not_finite_are_skipped_and_counted(corpus: Corpus) -> None:
+    training, records = poisoned(make(corpus), {2, 3}), []
+    allowing = TRAIN.model_copy(update={"epochs": 2, "max_skipped_steps": 2})
+    fit(training, corpus, Linear(epochs=2), allowing, EvaluateConfig(), 3, records.append)
+    assert [record.train["skipped_steps"] for record in records] == [2, 0]
+    for record in records:
+        assert all(math.isfinite(value) for value in record.train.values())
+        # What the skipped ones measured is in no mean.
+        assert record.train["nll"] == pytest.approx(record.train["rec"] + 2 * record.train["kl"], rel=1e-6)
+
+
+def test_clipped_steps_and_the_largest_kl_are_recorded(corpus: Corpus) -> None:
+    for clip, expected in ((1e-6, num_batches(corpus.splits["train"], 8)), (1e6, 0)):
+        training = make(corpus)
+        training.update = Joint(clip=clip).build(training.model)
+        kls: list[float] = []
+        step = training.update.step
+
+        def watched(*arguments: Any, step: Callable[..., Step] = step, kls: list[float] = kls) -> Step:
+            done = step(*arguments)
+            kls.append(float(done.bound.kl.mean()))
+            return done
+
+        training.update.step = watched  # type: ignore[method-assign]
+        (record,) = run(training, corpus, EvaluateConfig(), epochs=1)
+        assert record.train["clipped_steps"] == expected
+        assert record.train["largest_kl"] == pytest.approx(max(kls))
+        assert record.train["skipped_steps"] == 0
+
+
+def test_bf16_learns_and_continues_bit_for_bit(corpus: Corpus, tmp_path: Path) -> None:
+    def make_bf16(seed: int = 3) -> Training:
+        training = make(corpus, seed)
+        training.update = Joint().build(at_precision(training.model, "bf16"))
+        return training
+
+    whole, first, second = make_bf16(), make_bf16(), make_bf16(4)
+    run(whole, corpus, EvaluateConfig(), epochs=3)
+    run(first, corpus, EvaluateConfig(), epochs=2)
+    checkpoint.write(tmp_path, first.checkpoint())
+    saved = checkpoint.read_newest(tmp_path)
+    assert saved is not None
+    second.restore(saved)
+    run(second, corpus, EvaluateConfig(), epochs=3)
+    assert numbers(second.history) == numbers(whole.history)
+    assert whole.history[-1].train["rec"] < whole.history[0].train["rec"]
+    assert all(parameter.dtype == torch.float32 for parameter in whole.model.parameters())
+    single = make(corpus)
+    run(single, corpus, EvaluateConfig(), epochs=3)
+    assert whole.history[-1].valid["nll"] == pytest.approx(single.history[-1].valid["nll"], rel=0.02)
+    assert whole.history[-1].valid != single.history[-1].valid
 
 
 def test_metrics_are_totals_divided_once() -> None:

@@ -91,9 +91,7 @@ def test_stopped_and_continued_equals_never_stopped(lines_corpus: Path, tmp_path
 def test_a_trial_that_diverges_fails_with_its_epoch_and_batch(lines_corpus: Path, tmp_path: Path) -> None:
     diverging = {**DOCUMENT, "update": {"kind": "joint", "learning_rate": 1e30, "clip": 1e30}}
     store = TrialStore(tmp_path / "results")
-    with pytest.raises(
-        TrialFailedError, match=r"(loss|gradient norm) .*(nan|inf).* in epoch 1, batch \d+ of \d+"
-    ) as raised:
+    with pytest.raises(TrialFailedError, match=r"in epoch 1, \d+ of \d+ steps .* not finite, .* batch \d+;") as raised:
         run_trial(TrialConfig.parse(diverging), store, lines_corpus)
     failure = raised.value.failure
     assert failure.kind == "non-finite"
