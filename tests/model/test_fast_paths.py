@@ -73,7 +73,14 @@ def measure(model: TextModel, tokens: Tensor, is_plain: bool) -> tuple[Tensor, d
     return torch.stack([bound.rec.detach(), bound.kl.detach()]), gradients
 
 
+@pytest.fixture(params=["split", "whole"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both ways through the LSTM, whatever the size."""
+    monkeypatch.setattr("model.recurrence._split_pays", lambda words, hidden: request.param == "split")
+
+
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.usefixtures("way")
 def test_training(model: TextModel, shape: tuple[int, int]) -> None:
     tokens = random_tokens(*shape)
     fast, fast_gradients = measure(model, tokens, is_plain=False)
@@ -85,6 +92,7 @@ def test_training(model: TextModel, shape: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.usefixtures("way")
 def test_evaluation(model: TextModel, shape: tuple[int, int]) -> None:
     model.eval()
     tokens, source = random_tokens(*shape), generator(4, "step")
@@ -95,22 +103,21 @@ def test_evaluation(model: TextModel, shape: tuple[int, int]) -> None:
     assert torch.allclose(fast.kl, slow.kl, rtol=1e-6, atol=1e-5)
 
 
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_the_gpus_way_is_the_same(model: TextModel, shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
-    tokens = random_tokens(*shape)
-    split, split_gradients = measure(model, tokens, is_plain=False)
-    monkeypatch.setattr("model.lstm.lstm", recurrence._whole)
-    whole, whole_gradients = measure(model, tokens, is_plain=False)
-    assert torch.allclose(split, whole, rtol=1e-6, atol=1e-5)
-    for name, expected in whole_gradients.items():
-        assert (split_gradients[name] - expected).norm() <= 1e-5 * expected.norm(), name
+def test_the_split_is_for_many_chains_or_shared_words() -> None:
+    for chains, sentences, words_of, expected in (
+        (1, 320, (1, 320), False),  # one chain that reads its own words
+        (10, 32, (10, 32), True),
+        (10, 32, (1, 32), True),
+        (1, 320, (1, 1), True),  # inputless
+        (5, 8, (5, 8), False),  # too small
+    ):
+        hidden = torch.zeros(chains, sentences, 64)
+        assert recurrence._split_pays(torch.zeros(3, *words_of, 7), hidden) is expected
 
 
-@pytest.mark.parametrize("way", ["split", "whole"])
-def test_bfloat16_is_near(model: TextModel, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("way")
+def test_bfloat16_is_near(model: TextModel) -> None:
     """Gradients arrive at the float32 parameters, a few bits of bfloat16 away from those of float32."""
-    if way == "whole":
-        monkeypatch.setattr("model.lstm.lstm", recurrence._whole)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.div_(5.0)
