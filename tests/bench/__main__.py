@@ -67,7 +67,7 @@ def worker(size: str, system: str, *options: str) -> Iterator[Worker]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES))
+    parser.add_argument("--sizes", nargs="+", choices=SIZES, default=["ptb", "yahoo"])
     parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
     parser.add_argument("--tasks", nargs="+", choices=UNITS, default=["train", "evaluate", "weigh"])
     parser.add_argument("--rounds", type=int, default=3)
@@ -90,9 +90,9 @@ def main() -> None:
             for row in measure(size, system, tasks, options.rounds):
                 rows.append(row)
                 print(line(row), flush=True)
-    threads = measure_threads(options.rounds)
+    threads = measure_threads(options.sizes[0], options.rounds)
     print(
-        f"\nPTB, LSTM-VAE, tokens per second: two trials of one thread {threads['two trials']:.0f}, "
+        f"\n{options.sizes[0]}, LSTM-VAE, tokens per second: two trials of one thread {threads['two trials']:.0f}, "
         f"one trial of two threads {threads['two threads']:.0f}, ratio {threads['ratio']:.2f}"
     )
     if options.json:
@@ -136,11 +136,11 @@ def measure(size: str, system: str, tasks: Sequence[str], rounds: int) -> Iterat
         }
 
 
-def measure_threads(rounds: int) -> dict[str, float]:
+def measure_threads(size: str, rounds: int) -> dict[str, float]:
     """Tokens per wall-clock second of the machine: two one-thread trials at once, and one of two threads."""
     with ExitStack() as stack:
-        ones = [stack.enter_context(worker("ptb", "LSTM-VAE")) for _ in range(2)]
-        two = stack.enter_context(worker("ptb", "LSTM-VAE", "--threads", "2"))
+        ones = [stack.enter_context(worker(size, "LSTM-VAE")) for _ in range(2)]
+        two = stack.enter_context(worker(size, "LSTM-VAE", "--threads", "2"))
 
         def together(workers: Sequence[Worker]) -> float:
             for each in workers:

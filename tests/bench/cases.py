@@ -27,7 +27,11 @@ class Size:
     lengths: tuple[int, ...]
 
 
-SIZES = {"ptb": Size(100, 400, 10_000, (9, 15, 29, 36, 19, 23)), "yahoo": Size(512, 1024, 20_000, (41,))}
+SIZES = {
+    "ptb": Size(100, 400, 10_000, (9, 15, 29, 36, 19, 23)),
+    "yahoo": Size(512, 1024, 20_000, (41,)),
+    "tiny": Size(8, 16, 50, (3, 4)),  # to see that the benchmark works
+}
 SYSTEMS: Mapping[str, Mapping[str, Any]] = {
     "LSTM-LM": {},
     "LSTM-VAE": {"samples": 1},
