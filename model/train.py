@@ -168,8 +168,9 @@ class _Tally:
     def add(self, number: int, step: Step, sentences: int, length: int) -> None:
         bound = step.bound
         terms = torch.stack([bound.strict, bound.paper, bound.rec, bound.kl]).double().sum(dim=1)
-        sizes = terms.new_tensor([sentences, sentences * length])
-        self.totals += torch.where(step.skipped, 0.0, torch.cat([terms, sizes]))
+        one = torch.ones_like(terms[:1])
+        sums = torch.cat([terms, one * sentences, one * (sentences * length)])
+        self.totals += torch.where(step.skipped, 0.0, sums)
         self.largest_kl = torch.where(step.skipped, self.largest_kl, torch.maximum(self.largest_kl, bound.kl.mean()))
         self.first_skipped = torch.where(step.skipped & (self.skipped == 0), float(number), self.first_skipped)
         self.clipped = self.clipped + (step.clipped & ~step.skipped)

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.parse import quote
 
-from sweep.mlflow_values import EVERY_EPOCH, MEASURED, tag_name
+from sweep.mlflow_values import EVERY_EPOCH, MEASURED, WATCHED, tag_name
 from sweep.record import SweepRecord
 
 HOST = "127.0.0.1"
@@ -113,7 +113,7 @@ def _saved(view: _View) -> str:
         "valid": [_line(f"valid/{name}") for name in MEASURED],
         "test": [_bar(f"test/{name}") for name in MEASURED],
         "best": [_bar(f"best/{name}") for name in MEASURED],
-        "train": [_line(f"train/{name}") for name in MEASURED],
+        "train": [_line(f"train/{name}") for name in (*MEASURED, *WATCHED)],
         "Model metrics": [_line(EVERY_EPOCH), _line("lr")],
     }
     state = {
