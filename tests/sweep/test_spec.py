@@ -115,7 +115,7 @@ def test_the_key_is_the_content(tmp_path: Path) -> None:
     mine = load(tmp_path, SPEC, "data.kind=lines", "data.name=mine")
     assert (
         trial_key(mine.trial_config(mine.cells()[1], 0), "h")
-        == "8b1d81e21779db24f3b5501c42050566c5af23fb3222872220867dba8484ea5f"
+        == "894849364e6c57324242ee3d6eaa83bf68938a2dc0adcd8cd68db84414115472"
     )
 
 
