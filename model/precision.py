@@ -47,7 +47,7 @@ class InBfloat16(TextModel):
     def bound(self, tokens: Tensor, noise: Tensor, generator: torch.Generator) -> Bound:
         rounded = {name: parameter.bfloat16() for name, parameter in self.model.named_parameters()}
         bound: Bound = functional_call(self.model, rounded, (tokens, noise, generator))
-        return bound
+        return Bound(at_least_single(bound.rec), at_least_single(bound.kl), bound.latents)
 
     @property
     def operations_per_token(self) -> float:

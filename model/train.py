@@ -25,7 +25,7 @@ class TrainConfig(BaseModel):
     """The protocol of training; the paper's by default.
 
     precision: of the training steps; parameters and evaluation are float32 in any case.
-    max_skipped_steps: in an epoch, steps whose gradient was not finite; with more the trial has failed.
+    max_skipped_steps: in an epoch, steps whose gradient was not finite; with more, or none left, the trial has failed.
     select: the validation metric whose lowest value chooses the epoch and drives the plateau rule. The paper's own
     number, the default, is exact or a bound for every system but averaged hidden states.
     reshuffle: draw the membership of batches anew each epoch; by default only their order changes.
@@ -149,7 +149,7 @@ def _train_epoch(
         beta = schedule(epoch - 1 + number / steps)
         step = training.update.step(batch, beta, source)
         tally.add(number, step, *batch.tokens.shape)
-    if tally.skipped.item() > config.max_skipped_steps:
+    if tally.skipped.item() > min(config.max_skipped_steps, steps - 1):
         raise NonFiniteError(
             f"in epoch {epoch}, {int(tally.skipped)} of {steps} steps had a loss or gradient that is not finite, the "
             f"first in batch {int(tally.first_skipped)}; lower the learning rate, or raise train.max_skipped_steps"

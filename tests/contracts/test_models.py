@@ -13,6 +13,7 @@ from data.corpus import Corpus
 from model.core import Bound, LatentModel, ModelConfig, TextModel
 from model.evaluate import EvaluateConfig, evaluate
 from model.lstm import LstmConfig
+from model.precision import at_precision
 from model.randomness import generator
 from sweep.config import kinds
 
@@ -70,6 +71,17 @@ def test_bound_has_a_term_a_sentence(model: TextModel, corpus: Corpus) -> None:
         assert bool((bound.kl >= 0).all())
         assert bool((bound.strict >= bound.paper - 1e-6).all())
         assert bound.latents == model.latents_per_sentence
+
+
+def test_bfloat16_is_another_rounding_of_the_same(model: TextModel, corpus: Corpus) -> None:
+    """Terms and gradients in float32 whatever the architecture, and parameters that stay float32."""
+    rounded = at_precision(model, "bf16")
+    found, expected = bound_of(rounded, corpus), bound_of(model, corpus)
+    check_bound(found.rec, found.kl, next(sequential_batches(corpus.splits["train"], 4)).tokens)
+    assert found.rec.dtype == found.kl.dtype == torch.float32
+    assert torch.allclose(found.rec, expected.rec, rtol=0.02)
+    found.strict.sum().backward()  # type: ignore[no-untyped-call]
+    assert {parameter.grad.dtype for parameter in model.parameters() if parameter.grad is not None} == {torch.float32}
 
 
 def test_latent_shapes(model: TextModel, corpus: Corpus) -> None:

@@ -52,7 +52,7 @@ def test_set_up_decides_for_the_process() -> None:
     assert run(program + "print(torch.get_num_threads(), host.multiplies_in_single(torch.mm))") == "2 True"
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="mallopt and /proc are Linux's")
+@pytest.mark.skipif(sys.platform != "linux", reason="mallopt is glibc's")
 def test_freed_memory_stays_and_is_used_again() -> None:
     """The second round of large allocations needs no new page."""
     program = """

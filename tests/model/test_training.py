@@ -112,6 +112,12 @@ def test_allowed_steps_that_are_not_finite_are_skipped_and_counted(corpus: Corpu
         assert record.train["nll"] == pytest.approx(record.train["rec"] + 2 * record.train["kl"], rel=1e-6)
 
 
+def test_an_epoch_of_which_nothing_is_left_fails_whatever_is_allowed(corpus: Corpus) -> None:
+    allowing = TRAIN.model_copy(update={"max_skipped_steps": 10**6})
+    with pytest.raises(NonFiniteError, match="in epoch 1, 10 of 10 steps"):
+        fit(poisoned(make(corpus), set(range(1, 11))), corpus, Linear(epochs=2), allowing, EvaluateConfig(), 3, print)
+
+
 def test_clipped_steps_and_the_largest_kl_are_recorded(corpus: Corpus) -> None:
     for clip, expected in ((1e-6, num_batches(corpus.splits["train"], 8)), (1e6, 0)):
         training = make(corpus)
