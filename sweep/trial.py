@@ -205,6 +205,8 @@ def main() -> None:
     )
     parser.add_argument("--seed", type=int, help="in place of the config's")
     options = parser.parse_args()
+    if options.threads < 1:
+        parser.error(f"--threads is at least 1, not {options.threads}")
     config = TrialConfig.parse(json.loads(options.config.read_text()))
     if options.seed is not None:
         config = replace(config, seed=options.seed)
