@@ -79,16 +79,19 @@ def test_many_failures_under_a_fast_live_view_come_to_an_end() -> None:
     console = Console(file=io.StringIO(), force_terminal=True, width=100)
     with Progress(TRIALS, COSTS, console) as progress:
         progress._live.auto_refresh = False
-        drawing = threading.Event()
+        over = threading.Event()
 
         def draw() -> None:
-            while not drawing.is_set():
+            # A pause, since a lock that is asked for again at once is never had by the other thread.
+            while not over.wait(1e-4):
                 progress._live.refresh()
 
-        thread = threading.Thread(target=draw)
+        thread = threading.Thread(target=draw, daemon=True)
         thread.start()
-        for _ in range(300):
-            progress.failed(TRIALS[2], TrialFailure("key2", "error", "it broke", "trace", 1, "here", 1000.0))
-        drawing.set()
+        try:
+            for _ in range(300):
+                progress.failed(TRIALS[2], TrialFailure("key2", "error", "it broke", "trace", 1, "here", 1000.0))
+        finally:
+            over.set()
         thread.join(timeout=20)
         assert not thread.is_alive()
