@@ -9,6 +9,7 @@ import hashlib
 import importlib
 import json
 import pkgutil
+import reprlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -31,13 +32,15 @@ PLUGIN_FOLDERS = {
 }
 SETTINGS: dict[str, type[BaseModel]] = {"train": TrainConfig, "evaluate": EvaluateConfig}
 GROUPS = (*PLUGIN_FOLDERS, *SETTINGS)
+_SHORT = reprlib.Repr()
+_SHORT.maxstring, _SHORT.maxlevel = 80, 3
 
 
 class ConfigError(ValueError):
     """A user's mistake in a config: `path` to the key, and the rule, the value and the way out in one sentence."""
 
     def __init__(self, path: tuple[str, ...], problem: str):
-        super().__init__(f"{'.'.join(path)}: {problem}" if path else problem)
+        super().__init__(f"{dotted(path)}: {problem}" if path else problem)
         self.path = path
         self.problem = problem
 
@@ -62,7 +65,7 @@ class TrialConfig:
                 raise ConfigError((name,), unknown("group", name, (*GROUPS, "seed")))
         seed = document.get("seed")
         if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**63:
-            raise ConfigError(("seed",), f"a seed is a whole number from 0 to 2^63 − 1, not {seed!r}")
+            raise ConfigError(("seed",), f"a seed is a whole number from 0 to 2^63 − 1, not {shown(seed)}")
         groups = {name: parse_group(name, document.get(name)) for name in GROUPS}
         return cls(**groups, seed=seed)
 
@@ -75,10 +78,19 @@ class TrialConfig:
             groups[name] = {**kind, **config.model_dump(mode="json")}
         return {**groups, "seed": self.seed}
 
+    def identity(self) -> dict[str, Any]:
+        """The document without the settings that change no number, which are marked so where they are declared."""
+        document = self.document()
+        for name in GROUPS:
+            for key, field in type(getattr(self, name)).model_fields.items():
+                if isinstance(field.json_schema_extra, dict) and field.json_schema_extra.get("in_key") is False:
+                    del document[name][key]
+        return document
+
 
 def trial_key(config: TrialConfig, content_hash: str) -> str:
     """The trial's identity: sha256 of its config, its corpus's content and the record version, as hexadecimal."""
-    identity = {"config": config.document(), "corpus": content_hash, "record": RECORD_VERSION}
+    identity = {"config": config.identity(), "corpus": content_hash, "record": RECORD_VERSION}
     canonical = json.dumps(identity, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(canonical.encode()).hexdigest()
 
@@ -94,12 +106,30 @@ def kind_of(config: BaseModel) -> str:
     return type(config).__module__.rpartition(".")[2]
 
 
+def plain(text: str, limit: int = 200) -> str:
+    """Text of the user's, fit for a sentence: without line breaks and control characters, short in the middle."""
+    if not text.isprintable():
+        text = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+    return text if len(text) <= limit else f"{text[: limit // 2]}…{text[-limit // 2 + 1 :]}"
+
+
+def shown(value: object) -> str:
+    """A value of the user's, fit for a sentence."""
+    return plain(_SHORT.repr(value))
+
+
+def dotted(path: Iterable[str]) -> str:
+    """A path of keys, fit for a sentence."""
+    return plain(".".join(path))
+
+
 def unknown(what: str, name: object, known: Iterable[str]) -> str:
     """The sentence for a name that is not known, with the nearest known one and the list."""
     names = sorted(known)
-    near = difflib.get_close_matches(str(name), names, n=1)
-    hint = f"did you mean '{near[0]}'? " if near else ""
-    return f"unknown {what} '{name}'; {hint}known: {', '.join(names)}"
+    # The time that difflib takes grows with the square of the length.
+    near = difflib.get_close_matches(name, names, n=1) if isinstance(name, str) and len(name) <= 100 else []
+    hint = f"did you mean {shown(near[0])}? " if near else ""
+    return f"unknown {what} {shown(name)}; {hint}known: {plain(', '.join(names), 500)}"
 
 
 def parse_group(name: str, document: object) -> Any:
@@ -107,7 +137,7 @@ def parse_group(name: str, document: object) -> Any:
     if document is None:
         document = {}
     if not isinstance(document, Mapping):
-        raise ConfigError((name,), f"expected fields or the name of a choice in conf/{name}/, not {document!r}")
+        raise ConfigError((name,), f"expected fields or the name of a choice in conf/{name}/, not {shown(document)}")
     if name in SETTINGS:
         return _validate(SETTINGS[name], document, (name,))
     if "kind" not in document:
@@ -146,7 +176,7 @@ def explain(
             owner = annotation
         return ConfigError(where, unknown("key", first["loc"][-1], owner.model_fields))
     rule = first["msg"][:1].lower() + first["msg"][1:]
-    return ConfigError(where, f"{rule.removeprefix('value error, ')}, not {first['input']!r}")
+    return ConfigError(where, f"{rule.removeprefix('value error, ')}, not {shown(first['input'])}")
 
 
 def _keys(location: tuple[str | int, ...], document: Any) -> Iterable[str]:

@@ -1,8 +1,10 @@
 """SweepSpec: what the user wrote — axes of labelled patches, seeds, resources — and the grid that follows from it."""
 
 import itertools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,13 +21,27 @@ from pydantic import (
 from pydantic import ValidationError as PydanticError
 from yaml import YAMLError
 
-from sweep.config import GROUPS, ConfigError, TrialConfig, explain, unknown
-from sweep.document import NAME, Document, choice_file, choices, expand, merge, parse, read
+from sweep.config import GROUPS, ConfigError, TrialConfig, dotted, explain, plain, shown, unknown
+from sweep.document import (
+    DEEPEST,
+    NAME,
+    Document,
+    NotPlainError,
+    choice_file,
+    choices,
+    expand,
+    fault,
+    merge,
+    parse,
+    read,
+)
 
 Patch = Mapping[str, Any]
 
 START: Patch = {"data": "grammar", "schedule": "linear", "update": "joint"}
 """Under every spec: what a trial is made of where the spec does not say."""
+MOST_TRIALS = 10_000
+"""Of one sweep, before exclusion: each is checked at every launch, and a grid is soon larger than it looks."""
 
 
 class Resources(BaseModel):
@@ -42,6 +58,20 @@ class Resources(BaseModel):
         if isinstance(gpu, float) and gpu > 1 and gpu != int(gpu):
             raise ValueError("a trial takes a share of one GPU, or whole ones")
         return gpu
+
+
+class RetryPolicy(BaseModel):
+    """How often a failed trial is tried again within one launch, from its checkpoint; the other kinds are not.
+
+    worker_lost: its process or node was lost. out_of_memory: then alone on its GPU, or with all CPUs of a node.
+    backoff_seconds: before the second try in a row that made no progress, twice as long before each further one.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    worker_lost: NonNegativeInt | Literal["unlimited"] = "unlimited"
+    out_of_memory: NonNegativeInt = 1
+    backoff_seconds: PositiveFloat = Field(10.0, le=3600)
 
 
 class TableLayout(BaseModel):
@@ -65,6 +95,10 @@ class SpecFields(BaseModel):
     exclude: list[dict[str, str | list[str]]] = []
     seeds: PositiveInt | list[NonNegativeInt] = 1
     resources: Resources = Resources()
+    retry: RetryPolicy = RetryPolicy()
+    grace_seconds: NonNegativeFloat = Field(
+        60.0, le=86400
+    )  # for running trials to checkpoint when the sweep is stopped
     table: TableLayout = TableLayout()
 
 
@@ -89,7 +123,7 @@ class SweepSpec:
         """From a YAML file, or the name of a choice of conf/sweep/, and `key=value` overrides. Raises ValueError."""
         file = Path(source)
         if file.suffix in (".yaml", ".yml"):
-            document = read(file, str(file))
+            document = read(file, plain(str(file), 1000))
         elif source in choices("sweep"):
             document = read(choice_file("sweep", source), f"conf/sweep/{source}.yaml")
         else:
@@ -100,7 +134,10 @@ class SweepSpec:
     def of(cls, document: Document, overrides: Sequence[str] = ()) -> "SweepSpec":
         """From a parsed document. Raises ValueError with the place, the rule and the way out."""
         own, last = _split(overrides)
-        changed = Document(document.name, merge(document.values, own), document.root)
+        try:
+            changed = Document(document.name, merge(document.values, own), document.root)
+        except ConfigError as error:
+            raise ValueError(f"{document.name}: {error}") from None
         try:
             fields = SpecFields.model_validate(dict(changed.values), strict=True)
         except PydanticError as error:
@@ -118,11 +155,19 @@ class SweepSpec:
     def cells(self) -> list[Cell]:
         """The grid in the order of the axes, excluded combinations left out. Raises ValueError."""
         axes = self.fields.axes
+        below = merge(self._expand((), START), self._expand(("base",), self.fields.base))
+        # Each once, because a named choice is a file to be read.
+        patches = {
+            axis: {label: self._expand(("axes", axis, label), patch) for label, patch in labels.items()}
+            for axis, labels in axes.items()
+        }
+        last = self._expand((), self.last)
         cells = []
         for labels in itertools.product(*axes.values()):
             named = dict(zip(axes, labels, strict=True))
             if not self._is_excluded(named):
-                cells.append(Cell(named, self._merge(named)))
+                chosen = (patches[axis][label] for axis, label in named.items())
+                cells.append(Cell(named, merge(reduce(merge, chosen, below), last)))
         if not cells:
             raise ValueError(f"{self.document.place(('exclude',))}: every combination is excluded; nothing is left")
         return cells
@@ -137,10 +182,13 @@ class SweepSpec:
     def misplaced(self, error: ConfigError, labels: Mapping[str, str]) -> ValueError:
         """The error with the place in the user's file that gave the key it is about."""
         for prefix, patch in reversed(list(self._patches(labels))):
-            if _has(patch, error.path):
-                where = self.document.place((*prefix, *error.path)) if prefix else ".".join(error.path)
-                return ValueError(f"{where}: {error.problem}")
-        return ValueError(f"{self.document.name}: {'.'.join(error.path)}: {error.problem}")
+            if _decides(patch, error.path):
+                return self._placed(error, prefix)
+        return ValueError(f"{self.document.name}: {error}")
+
+    def _placed(self, error: ConfigError, prefix: tuple[str, ...]) -> ValueError:
+        where = self.document.place((*prefix, *error.path)) if prefix else dotted(error.path)
+        return ValueError(f"{where}: {error.problem}")
 
     def _patches(self, labels: Mapping[str, str]) -> Iterator[tuple[tuple[str, ...], Patch]]:
         """Patches of a cell from the first to the last applied, each with its path in the file, or () outside it."""
@@ -150,17 +198,15 @@ class SweepSpec:
             yield ("axes", axis, label), self.fields.axes[axis][label]
         yield (), self.last
 
-    def _merge(self, labels: Mapping[str, str]) -> dict[str, Any]:
-        merged: dict[str, Any] = {}
-        for _, patch in self._patches(labels):
-            try:
-                for group in patch:
-                    if group not in GROUPS:
-                        raise ConfigError((group,), unknown("group", group, GROUPS))
-                merged = merge(merged, expand(patch))
-            except ConfigError as error:
-                raise self.misplaced(error, labels) from None
-        return merged
+    def _expand(self, prefix: tuple[str, ...], patch: Patch) -> dict[str, Any]:
+        """The patch at `prefix` with its named choices read. Raises ValueError with the place."""
+        try:
+            for group in patch:
+                if group not in GROUPS:
+                    raise ConfigError((group,), unknown("group", group, GROUPS))
+            return expand(patch)
+        except ConfigError as error:
+            raise self._placed(error, prefix) from None
 
     def _is_excluded(self, labels: Mapping[str, str]) -> bool:
         return any(
@@ -169,9 +215,16 @@ class SweepSpec:
         )
 
     def _check(self) -> None:
-        seeds, axes = self.seeds, self.fields.axes
+        axes = self.fields.axes
+        sizes = [len(labels) for labels in axes.values()]
+        count = self.fields.seeds if isinstance(self.fields.seeds, int) else len(self.fields.seeds)
+        if count * math.prod(size or 1 for size in sizes) > MOST_TRIALS:
+            place = self.document.place(("seeds",) if count > MOST_TRIALS else ("axes",))
+            grid = f"axes of {plain(', '.join(map(str, sizes)))} labels and " if sizes else ""
+            raise ValueError(f"{place}: {grid}{count:,} seeds make more than {MOST_TRIALS:,} trials; split the sweep")
+        seeds = self.seeds
         if not seeds or len(set(seeds)) != len(seeds):
-            raise ValueError(f"{self.document.place(('seeds',))}: seeds must be given, each once, not {seeds}")
+            raise ValueError(f"{self.document.place(('seeds',))}: seeds must be given, each once, not {shown(seeds)}")
         for axis, labels in axes.items():
             if not labels:
                 raise ValueError(f"{self.document.place(('axes', axis))}: an axis needs at least one label")
@@ -184,7 +237,7 @@ class SweepSpec:
                 for label in [wanted] if isinstance(wanted, str) else wanted:
                     if label not in axes[axis]:
                         place = self.document.place(("exclude",))
-                        raise ValueError(f"{place}: {unknown(f'label of axis {axis}', label, axes[axis])}")
+                        raise ValueError(f"{place}: {unknown(f'label of axis {plain(axis)}', label, axes[axis])}")
 
 
 def _split(overrides: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -192,16 +245,21 @@ def _split(overrides: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
     own: dict[str, Any] = {}
     last: dict[str, Any] = {}
     for text in overrides:
+        where = f"override '{plain(text)}'"
         key, equals, value = text.partition("=")
         path = key.split(".")
         if not equals or not all(path):
-            raise ValueError(f"override '{text}': expected KEY=VALUE, e.g. seeds=3 or train.epochs=2")
+            raise ValueError(f"{where}: expected KEY=VALUE, e.g. seeds=3 or train.epochs=2")
         if path[0] not in (*GROUPS, *SpecFields.model_fields):
-            raise ValueError(f"override '{text}': {unknown('key', path[0], (*GROUPS, *SpecFields.model_fields))}")
+            raise ValueError(f"{where}: {unknown('key', path[0], (*GROUPS, *SpecFields.model_fields))}")
+        if len(path) > DEEPEST:
+            raise ValueError(f"{where}: a key has at most {DEEPEST} parts, not {len(path)}")
         try:
             parsed = parse(value)
-        except YAMLError:
-            raise ValueError(f"override '{text}': the value is not valid YAML; quote it, e.g. '{key}=\"…\"'") from None
+        except NotPlainError as error:
+            raise ValueError(f"{where}: {fault(error)}") from None
+        except YAMLError as error:
+            raise ValueError(f"{where}: the value is {fault(error)}; quote it, e.g. '{plain(key)}=\"…\"'") from None
         patch: Any = parsed
         for part in reversed(path):
             patch = {part: patch}
@@ -212,13 +270,15 @@ def _split(overrides: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
     return own, last
 
 
-def _has(patch: Patch, path: tuple[str, ...]) -> bool:
-    """Whether a patch, its named choices read, gives the key at `path`."""
+def _decides(patch: Patch, path: tuple[str, ...]) -> bool:
+    """Whether a patch, its named choices read, gives the key at `path`, or no mapping where the key would stand."""
     if len(path) > 1 and isinstance(patch.get(path[0]), str):
         patch = expand({path[0]: patch[path[0]]})
     value: Any = patch
     for part in path:
-        if not isinstance(value, Mapping) or part not in value:
+        if not isinstance(value, Mapping):
+            return True
+        if part not in value:
             return False
         value = value[part]
     return True

@@ -74,6 +74,27 @@ def test_overrides_come_last(tmp_path: Path) -> None:
         assert config["model"]["hidden_dim"] == 20
 
 
+def test_overrides_lay_fields_over_a_choice(tmp_path: Path) -> None:
+    """Not in its place: the fields that they do not name stay the choice's."""
+    spec = load(tmp_path, SPEC, "evaluate=paper", "train=paper", "train.batch_size=7")
+    assert spec.trial_config(spec.cells()[0], 0).document()["train"]["plateau"]["patience"] == 3
+    spec = load(tmp_path, SPEC, "base.data.train=9", "model=lstm_vae", "model.samples=3")
+    config = spec.trial_config(spec.cells()[0], 0).document()
+    assert (config["data"]["kind"], config["data"]["train"]) == ("grammar", 9)
+    assert (config["model"]["kind"], config["model"]["samples"]) == ("lstm_vae", 3)
+
+
+def test_a_date_is_a_label(tmp_path: Path) -> None:
+    spec = load(tmp_path, SPEC.replace("Standard:", "2024-01-01:"))
+    assert spec.cells()[0].labels["setting"] == "2024-01-01"
+
+
+def test_the_place_is_what_a_merge_key_does_not_bring(tmp_path: Path) -> None:
+    old = "LM: {model: lstm_lm, schedule: constant}"
+    new = "LM: &a {model: {kind: lstm_lm}}\n    M2: {<<: *a, model: {kind: lstm_lm, samples: 1}}"
+    assert fail(tmp_path, SPEC.replace(old, new)).startswith("spec.yaml:12: axes.method.M2.model.samples: unknown key")
+
+
 def test_exclusion(tmp_path: Path) -> None:
     spec = load(tmp_path, SPEC + "exclude:\n  - {setting: Inputless, method: [LM]}\n")
     assert [tuple(cell.labels.values()) for cell in spec.cells()][-1] == ("Inputless", "VAE")
@@ -225,6 +246,35 @@ WRONG = {
     "exclusion of everything": (
         ("seeds: 2", "exclude: [{method: [LM, VAE]}]"),
         "spec.yaml:13: exclude: every combination is excluded; nothing is left",
+    ),
+    "a choice that another label replaces": (
+        ("model: {embedding_dim: 8, hidden_dim: 12}", "model: lstm_ml"),
+        "spec.yaml:5: base.model: unknown choice of conf/model/ 'lstm_ml'; did you mean 'lstm_lm'? known: ",
+    ),
+    "nothing where a schedule stands": (
+        ("model: {kind: lstm_vae, samples: 2}", "model: lstm_vae, schedule: null"),
+        "spec.yaml:12: axes.method.VAE.schedule.kind: no kind given; name a choice of conf/schedule/ or a kind: ",
+    ),
+    "an infinite number": (
+        ("hidden_dim: 12", "hidden_dim: .inf"),
+        "spec.yaml:5: a number must be finite, not '.inf'",
+    ),
+    "a number that is none": (("seeds: 2", "seeds: !!int two"), "spec.yaml:13: 'two' is no int"),
+    "a number beyond 64 bits": (
+        ("hidden_dim: 12", f"hidden_dim: {2**63}"),
+        "spec.yaml:5: a whole number must be below 2^63 in size, not '9223372036854775808'",
+    ),
+    "a key that is no text": (
+        ("Standard: {", "5: {"),
+        "spec.yaml:8: a key must be text, in quotes where it looks like a number, not '5'",
+    ),
+    "a label that a terminal obeys": (
+        ("Standard: {", '"\\e[31m": {'),
+        "spec.yaml:8: text must be without control characters, not '\\x1b[31m'",
+    ),
+    "too many trials": (
+        ("seeds: 2", "seeds: 2501"),
+        "spec.yaml:6: axes: axes of 2, 2 labels and 2,501 seeds make more than 10,000 trials; split the sweep",
     ),
     "one GPU and a half": (
         ("seeds: 2", "resources: {gpu: 1.5}"),
