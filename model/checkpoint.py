@@ -1,84 +1,103 @@
-"""Checkpoints on a local folder: tensors as safetensors, everything else as JSON, a manifest with hashes last.
+"""Checkpoints: tensors as safetensors, everything else as JSON, a manifest with hashes last. Nothing is unpickled.
 
-`<folder>/epoch-00007/{weights.safetensors, …, state.json, manifest.json}`. A checkpoint is there when its manifest is
-there and every file has the hash that the manifest gives; the one before is removed only after that.
-Nothing is ever unpickled.
+`epoch-00007/{weights.safetensors, …, state.json, manifest.json}` after seven epochs, `epoch-00007-step-0000123/` after
+123 steps of the eighth. A checkpoint is there when its manifest is there and every file has the hash that it gives.
+The one before stays, in case this one is damaged.
 """
 
 import hashlib
 import json
 import logging
-import os
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save
 from torch import Tensor
 
+from data.files import Files
+
 logger = logging.getLogger(__name__)
+
+KEPT = 2
+ABSENT = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
+MANIFEST, STATE, TENSORS = "manifest.json", "state.json", ".safetensors"
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """parts: part name to its tensors by name (`weights`, `best`, `update`). state: plain JSON values."""
+    """epoch: that are complete. step: of the next one that are done.
+
+    parts: part name to its tensors by name (`weights`, `best`, `update`). state: plain JSON values.
+    """
 
     epoch: int
+    step: int
     parts: Mapping[str, Mapping[str, Tensor]]
     state: Mapping[str, Any]
 
+    @property
+    def name(self) -> str:
+        return f"epoch-{self.epoch:05d}" + (f"-step-{self.step:07d}" if self.step else "")
 
-def write(folder: Path, checkpoint: Checkpoint) -> None:
-    """Publish a checkpoint, then remove the older ones. Raises OSError when the disk does not take it."""
-    target = folder / f"epoch-{checkpoint.epoch:05d}"
-    shutil.rmtree(target, ignore_errors=True)
-    target.mkdir(parents=True)
+
+def write(files: Files, checkpoint: Checkpoint) -> None:
+    """Publish a checkpoint, then remove all but it and the one before. Raises OSError when it is not taken."""
+    target = files.below(checkpoint.name)
+    target.remove(MANIFEST)  # of a damaged one of the same name: it must not vouch for the new files
+    state = {"epoch": checkpoint.epoch, "step": checkpoint.step, **checkpoint.state}
+    contents = {STATE: json.dumps(state, allow_nan=False).encode()}
     for name, tensors in checkpoint.parts.items():
-        save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, target / f"{name}.safetensors")
-    _write_json(target / "state.json", {"epoch": checkpoint.epoch, **checkpoint.state})
-    hashes = {path.name: _sha256(path, sync=True) for path in sorted(target.iterdir())}
-    _write_json(target / "manifest.json", hashes)
-    for older in _newest_first(folder):
-        if older != target:
-            shutil.rmtree(older)
+        contents[name + TENSORS] = save({key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()})
+    for name, content in contents.items():
+        target.publish(name, content)
+    hashes = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+    target.publish(MANIFEST, json.dumps(hashes).encode())
+    for older in _newest_first(files)[KEPT:]:
+        files.remove(older)
 
 
-def read_newest(folder: Path) -> Checkpoint | None:
-    """The newest checkpoint that is whole; a damaged one is passed over with a warning that names it."""
-    for candidate in _newest_first(folder):
+def read_newest(files: Files) -> Checkpoint | None:
+    """The newest checkpoint that is whole; a warning names a damaged one that is passed over, and what is used."""
+    damaged: list[str] = []
+    for name in _newest_first(files):
         try:
-            return _read(candidate)
-        except (OSError, ValueError, SafetensorError) as error:
-            logger.warning("checkpoint %s is damaged (%s); using the one before it", candidate, error)
+            found = _read(files.below(name))
+        # A store that is away for a moment is no damage: that would start a trial from further back, or anew.
+        except (*ABSENT, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+            damaged.append(f"{name} ({error})")
+            continue
+        if damaged:
+            logger.warning("damaged: checkpoint %s; using %s", ", ".join(damaged), name)
+        return found
+    if damaged:
+        logger.warning("damaged: checkpoint %s; there is no other, starting from the beginning", ", ".join(damaged))
     return None
 
 
-def _read(folder: Path) -> Checkpoint:
-    hashes = json.loads((folder / "manifest.json").read_text())
+def read_state(files: Files) -> Mapping[str, Any] | None:
+    """What the newest checkpoint says besides its tensors; None when none can be read."""
+    for name in _newest_first(files):
+        try:
+            if MANIFEST in files.names(name):
+                state: Mapping[str, Any] = json.loads(files.read(f"{name}/{STATE}"))
+                return state
+        except (*ABSENT, ValueError):
+            continue
+    return None
+
+
+def _read(files: Files) -> Checkpoint:
+    hashes = json.loads(files.read(MANIFEST))
+    contents = {name: files.read(name) for name in hashes}
     for name, expected in hashes.items():
-        if _sha256(folder / name) != expected:
+        if hashlib.sha256(contents[name]).hexdigest() != expected:
             raise ValueError(f"{name} does not have the hash of its manifest")
-    state = json.loads((folder / "state.json").read_text())
-    parts = {Path(name).stem: load_file(folder / name) for name in hashes if name.endswith(".safetensors")}
-    return Checkpoint(state.pop("epoch"), parts, state)
+    state = json.loads(contents[STATE])
+    parts = {name.removesuffix(TENSORS): load(content) for name, content in contents.items() if name.endswith(TENSORS)}
+    return Checkpoint(state.pop("epoch"), state.pop("step"), parts, state)
 
 
-def _newest_first(folder: Path) -> list[Path]:
-    return sorted(folder.glob("epoch-*"), reverse=True)
-
-
-def _sha256(path: Path, sync: bool = False) -> str:
-    with path.open("rb") as file:
-        if sync:
-            os.fsync(file.fileno())
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _write_json(path: Path, value: object) -> None:
-    with path.open("w") as file:
-        json.dump(value, file, allow_nan=False)
-        file.flush()
-        os.fsync(file.fileno())
+def _newest_first(files: Files) -> list[str]:
+    return sorted((name for name in files.names() if name.startswith("epoch-")), reverse=True)

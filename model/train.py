@@ -3,10 +3,11 @@
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor
 
 from data.batch import batches, num_batches, on_device
@@ -29,6 +30,8 @@ class TrainConfig(BaseModel):
     select: the validation metric whose lowest value chooses the epoch and drives the plateau rule. The paper's own
     number, the default, is exact or a bound for every system but averaged hidden states.
     reshuffle: draw the membership of batches anew each epoch; by default only their order changes.
+    checkpoint_minutes: of training after which a checkpoint is taken within an epoch too. It changes no number, and so
+    is no part of a trial's key.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -40,6 +43,7 @@ class TrainConfig(BaseModel):
     max_skipped_steps: NonNegativeInt = 0
     select: Literal["nelbo_paper", "nll"] = "nelbo_paper"
     plateau: PlateauConfig = PlateauConfig()
+    checkpoint_minutes: PositiveFloat = Field(15.0, json_schema_extra={"in_key": False})
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,16 @@ class EpochRecord:
     improved: bool
 
 
+@dataclass(frozen=True)
+class Partial:
+    """An epoch under way, after `step` of its steps and `seconds`: what it has added up, and where its draws stand."""
+
+    step: int
+    seconds: float
+    tally: Mapping[str, Tensor]
+    generator: Tensor
+
+
 @dataclass
 class Training:
     """One model in training: everything that `fit` changes, and so everything that a checkpoint holds."""
@@ -74,6 +88,7 @@ class Training:
     best: dict[str, Tensor] = field(default_factory=dict)
     best_epoch: int = 0
     stopped: bool = False
+    partial: Partial | None = None
 
     @property
     def epoch(self) -> int:
@@ -84,14 +99,23 @@ class Training:
         self.best_epoch = self.epoch
 
     def checkpoint(self) -> Checkpoint:
+        partial = self.partial
+        within = {**partial.tally, "generator": partial.generator} if partial else {}
         return Checkpoint(
             self.epoch,
-            {"weights": self.model.state_dict(), "best": self.best, "update": self.update.state_dict()},
+            partial.step if partial else 0,
+            {
+                "weights": self.model.state_dict(),
+                "best": self.best,
+                "update": self.update.state_dict(),
+                "epoch": within,
+            },
             {
                 "history": [asdict(record) for record in self.history],
                 "plateau": self.plateau.state(),
                 "best_epoch": self.best_epoch,
                 "stopped": self.stopped,
+                "seconds": partial.seconds if partial else 0.0,
             },
         )
 
@@ -104,6 +128,9 @@ class Training:
         self.history = [EpochRecord(**record) for record in state["history"]]
         self.plateau.restore(state["plateau"])
         self.best_epoch, self.stopped = state["best_epoch"], state["stopped"]
+        tally = dict(checkpoint.parts["epoch"])
+        within = checkpoint.step > 0
+        self.partial = Partial(checkpoint.step, state["seconds"], tally, tally.pop("generator")) if within else None
 
 
 def fit(
@@ -113,42 +140,58 @@ def fit(
     config: TrainConfig,
     evaluation: EvaluateConfig,
     seed: int,
-    on_epoch: Callable[[EpochRecord], None],
+    keep: Callable[[EpochRecord | None], None],
+    is_due: Callable[[], bool] = lambda: False,
 ) -> None:
     """Train until the last epoch or the plateau rule's stop, from wherever `training` is.
 
-    `on_epoch` is called when an epoch's state is complete, so that a checkpoint taken there continues bit for bit.
+    `keep` is called whenever a checkpoint taken there continues bit for bit: with the record of an epoch at its end,
+    and with None after a step for which `is_due` gave True. What it raises ends the training.
     Raises NonFiniteError at the end of an epoch with too many steps whose gradient was not finite.
     """
     while training.epoch < config.epochs and not training.stopped:
-        began = time.time()
         epoch, learning_rate = training.epoch + 1, training.update.learning_rate
-        measured = _train_epoch(training, corpus, schedule, config, seed, epoch)
+        began = time.time() - (training.partial.seconds if training.partial else 0.0)
+        measured = _train_epoch(training, corpus, schedule, config, seed, began, keep, is_due)
         valid = evaluate(training.model, corpus.splits["valid"], evaluation, seed, "valid")
         verdict = training.plateau.judge(epoch, valid[config.select])
         ended = time.time()
         beta = schedule(float(epoch))
+        training.partial = None
         training.history.append(
             EpochRecord(epoch, ended, ended - began, beta, learning_rate, measured, valid, verdict.improved)
         )
         _obey(verdict, training, config)
-        on_epoch(training.history[-1])
+        keep(training.history[-1])
 
 
 def _train_epoch(
-    training: Training, corpus: Corpus, schedule: Schedule, config: TrainConfig, seed: int, epoch: int
+    training: Training,
+    corpus: Corpus,
+    schedule: Schedule,
+    config: TrainConfig,
+    seed: int,
+    began: float,
+    keep: Callable[[None], None],
+    is_due: Callable[[], bool],
 ) -> dict[str, float]:
-    split, model = corpus.splits["train"], training.model
+    split, model, epoch = corpus.splits["train"], training.model, training.epoch + 1
     device = next(model.parameters()).device
     source = generator(seed, f"train/epoch {epoch}", device)
     steps = num_batches(split, config.batch_size)
-    tally = _Tally(device)
+    tally, done = _Tally(device), 0
+    if training.partial is not None:
+        source.set_state(training.partial.generator)
+        tally, done = _Tally(device, training.partial.tally), training.partial.step
     model.train()
-    order = batches(split, config.batch_size, seed, epoch, reshuffle=config.reshuffle)
-    for number, batch in enumerate(on_device(order, device), start=1):
+    order = islice(batches(split, config.batch_size, seed, epoch, reshuffle=config.reshuffle), done, None)
+    for number, batch in enumerate(on_device(order, device), start=done + 1):
         beta = schedule(epoch - 1 + number / steps)
         step = training.update.step(batch, beta, source)
         tally.add(number, step, *batch.tokens.shape)
+        if is_due() and number < steps:
+            training.partial = Partial(number, time.time() - began, tally.state(), source.get_state())
+            keep(None)
     if tally.skipped.item() > min(config.max_skipped_steps, steps - 1):
         raise NonFiniteError(
             f"in epoch {epoch}, {int(tally.skipped)} of {steps} steps had a loss or gradient that is not finite, the "
@@ -160,10 +203,17 @@ def _train_epoch(
 class _Tally:
     """What the steps of an epoch add up to, on the device, so that no step waits for a number."""
 
-    def __init__(self, device: torch.device):
+    def __init__(self, device: torch.device, state: Mapping[str, Tensor] | None = None):
+        """state: of an earlier tally, to go on from."""
+        zeros = {"totals": torch.zeros(6, dtype=torch.float64), "watched": torch.zeros(4)}
+        state = {name: tensor.to(device) for name, tensor in (state or zeros).items()}
         # Of the steps that were not skipped: strict, paper, rec and kl in nats, sentences and tokens.
-        self.totals = torch.zeros(6, dtype=torch.float64, device=device)
-        self.largest_kl, self.clipped, self.skipped, self.first_skipped = torch.zeros(4, device=device).unbind()
+        self.totals = state["totals"].clone()
+        self.largest_kl, self.clipped, self.skipped, self.first_skipped = state["watched"].unbind()
+
+    def state(self) -> dict[str, Tensor]:
+        watched = torch.stack([self.largest_kl, self.clipped, self.skipped, self.first_skipped])
+        return {"totals": self.totals.clone(), "watched": watched}
 
     def add(self, number: int, step: Step, sentences: int, length: int) -> None:
         bound = step.bound

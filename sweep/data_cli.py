@@ -12,7 +12,7 @@ from rich.table import Table
 from data.cache import load
 from data.corpus import SPLITS, CorpusConfig
 from data.fetch import fetch, import_corpus
-from sweep.config import ConfigError, parse_group
+from sweep.config import ConfigError, parse_group, plain
 from sweep.document import NAME, choices, named
 from sweep.options import Corpora, Json
 
@@ -72,7 +72,7 @@ def _config(name: str) -> CorpusConfig:
     try:
         config: CorpusConfig = parse_group("data", document)
     except ConfigError as error:
-        raise ValueError(f"corpus '{name}': {error.problem}") from None
+        raise ValueError(f"corpus '{plain(name)}': {error.problem}") from None
     return config
 
 

@@ -7,23 +7,25 @@ import contextlib
 import logging
 import os
 import secrets
-import shutil
 import signal
 import socket
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
+from sweep.claims import Launch, TakenError, watched_stop
 from sweep.config import TrialConfig
-from sweep.queue import TrialQueue
-from sweep.record import EpochRecord, TrialFailure, TrialResult, WantedTrial
-from sweep.spec import Resources
+from sweep.ending import ended_in_good_order
+from sweep.queue import Observer, TrialQueue
+from sweep.record import EpochRecord, FailureKind, WantedTrial
+from sweep.spec import Resources, RetryPolicy
 from sweep.store import SupersededError, TrialStore
-from sweep.trial import TrialFailedError, run_trial
+from sweep.trial import NoRoomError, Right, StoppedError, TrialFailedError, run_trial
 
 # Read by Ray when it is imported.
 _ENVIRONMENT = {
@@ -33,6 +35,7 @@ _ENVIRONMENT = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
 for _name, _value in _ENVIRONMENT.items():
@@ -41,27 +44,23 @@ for _name, _value in _ENVIRONMENT.items():
 import ray  # noqa: E402
 from ray import tune  # noqa: E402
 from ray.tune.search import Searcher  # noqa: E402
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # noqa: E402
 
-WORKER_RETRIES = 3
-"""How often a trial whose worker was lost starts again, from its checkpoint, within one launch."""
-
-
-class Observer(Protocol):
-    """Whoever watches a launch. Called from Tune's loop: it must neither block nor raise."""
-
-    def started(self, trial: WantedTrial) -> None: ...
-    def epoch(self, trial: WantedTrial, record: EpochRecord) -> None: ...
-    def finished(self, trial: WantedTrial, result: TrialResult) -> None: ...
-    def failed(self, trial: WantedTrial, failure: TrialFailure) -> None: ...
+# What Tune has to say of a trial that failed or was lost, our queue says in one line.
+logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """A Ray cluster that this process has joined, with the share of it that one trial takes."""
+    """A Ray cluster that this process has joined, with the share of it that one trial takes.
+
+    slots: trials that run at once. node_cpu: of its largest node, for a trial that is to be alone there.
+    """
 
     cpu: float
     gpu: float
     slots: int
+    node_cpu: float
 
 
 @contextlib.contextmanager
@@ -97,93 +96,170 @@ def _fit_resources(resources: Resources) -> Cluster:
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     has_gpu = any(node.get("GPU", 0) > 0 for node in nodes)
     gpu = float(has_gpu) if resources.gpu == "auto" else resources.gpu
+    most = {kind: max((node.get(kind, 0.0) for node in nodes), default=0.0) for kind in ("CPU", "GPU")}
     slots = 0
     for node in nodes:
         by_cpu = node.get("CPU", 0.0) / resources.cpu
         by_gpu = node.get("GPU", 0.0) / gpu if gpu else by_cpu
         slots += int(min(by_cpu, by_gpu))
     if slots == 0:
-        most = {kind: max((node.get(kind, 0.0) for node in nodes), default=0.0) for kind in ("CPU", "GPU")}
         raise ValueError(
             f"resources: a trial asks for {resources.cpu:g} CPUs and {gpu:g} GPUs, but the largest node has "
             f"{most['CPU']:g} and {most['GPU']:g}; ask for less with resources.cpu=… or resources.gpu=…"
         )
-    return Cluster(resources.cpu, gpu, slots)
+    return Cluster(resources.cpu, gpu, slots, most["CPU"])
 
 
 def launch(
-    trials: Sequence[WantedTrial], store: TrialStore, corpora: Path, where: Cluster, observers: Sequence[Observer]
+    trials: Sequence[WantedTrial],
+    store: TrialStore,
+    corpora: Path,
+    where: Cluster,
+    policy: RetryPolicy,
+    grace_seconds: float,
+    this: Launch,
+    observers: Sequence[Observer],
 ) -> None:
-    """Train the trials in their order on the cluster; returns when none runs any more. Their ends are in the store."""
-    scratch = store.root.absolute() / ".ray" / f"launch-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
-    assignment = {"results": str(store.root.absolute()), "corpora": str(corpora.absolute()), "threads": where.cpu}
-    trainable = tune.with_resources(_work, {"cpu": where.cpu, "gpu": where.gpu})
-    tuner = tune.Tuner(
-        trainable,
-        tune_config=tune.TuneConfig(
-            search_alg=_Handout(TrialQueue(trials), assignment),
-            num_samples=-1,
-            # More than run at once, so that a node that joins finds work waiting.
-            max_concurrent_trials=4 * where.slots,
-            reuse_actors=True,
-            trial_name_creator=lambda trial: trial.config["key"][:12],
-            trial_dirname_creator=lambda trial: f"{trial.config['key'][:12]}-{trial.trial_id}",
-        ),
-        run_config=tune.RunConfig(
-            name="trials",
-            storage_path=str(scratch),
-            verbose=0,
-            failure_config=tune.FailureConfig(max_failures=WORKER_RETRIES),
-            callbacks=[_Relay({trial.key: trial for trial in trials}, store, observers)],
-        ),
-    )
-    try:
-        with _terminated_as_interrupted(), open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+    """Train the trials in their order on the cluster; returns when none runs any more. Their ends are in the store.
+
+    Ctrl-C, SIGTERM or a request to stop ends it in good order: no trial is started, and those that run have
+    `grace_seconds` to leave a checkpoint. A second signal ends it at once.
+    """
+    queue = TrialQueue(trials, store, policy, observers, this.id)
+    assignment = {
+        "results": str(store.location),
+        "corpora": str(corpora.absolute()),
+        "threads": where.cpu,
+        "launch": this.id,
+    }
+    with tempfile.TemporaryDirectory(prefix="sweep-") as scratch:
+        tuner = tune.Tuner(
+            tune.with_resources(_work, lambda assigned: _share(where, assigned)),
+            tune_config=tune.TuneConfig(
+                search_alg=_Handout(queue, this, assignment),
+                num_samples=-1,
+                # More than run at once, so that a node that joins finds work waiting.
+                max_concurrent_trials=4 * where.slots,
+                reuse_actors=True,
+                trial_name_creator=lambda trial: trial.config["key"][:12],
+                trial_dirname_creator=lambda trial: f"{trial.config['key'][:12]}-{trial.trial_id}",
+            ),
+            run_config=tune.RunConfig(
+                name="trials",
+                storage_path=scratch,
+                verbose=0,
+                # A lost worker is our queue's to retry, with its back-off.
+                failure_config=tune.FailureConfig(max_failures=0),
+                callbacks=[_Relay(queue, {trial.key: trial for trial in trials}, observers)],
+            ),
+        )
+
+        def say(sentence: str) -> None:
+            for observer in observers:
+                observer.said(sentence)
+
+        # SIGUSR1 is Tune's own way to end; its and Ray's handlers of the others lose the exit code.
+        end = ended_in_good_order(this, grace_seconds, say, lambda: os.kill(os.getpid(), signal.SIGUSR1))
+        with end, open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
             tuner.fit()
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-        with contextlib.suppress(OSError):
-            scratch.parent.rmdir()
+
+
+def _share(where: Cluster, assigned: Mapping[str, Any]) -> dict[str, float]:
+    """What a trial takes of a node: its share, or as much as keeps all others away from its device."""
+    if not assigned["alone"]:
+        return {"cpu": where.cpu, "gpu": where.gpu}
+    return {"cpu": where.cpu, "gpu": max(1.0, where.gpu)} if where.gpu else {"cpu": where.node_cpu, "gpu": 0.0}
 
 
 def _work(assignment: Mapping[str, Any]) -> None:
-    """What a worker does with one trial. A failure that the store has is not raised: Tune would try it again."""
+    """What a worker does with one trial. Whatever the store or its other launches know of is not raised."""
     config = TrialConfig.parse(assignment["config"])
+    store = TrialStore(assignment["results"])
     device = "cuda" if torch.cuda.is_available() and ray.get_gpu_ids() else "cpu"
-    with contextlib.suppress(TrialFailedError, SupersededError):
-        run_trial(
-            config,
-            TrialStore(Path(assignment["results"])),
-            Path(assignment["corpora"]),
-            device=device,
-            threads=max(1, int(assignment["threads"])),
-            on_epoch=lambda record: tune.report({"epoch": asdict(record)}),
-        )
+    with watched_stop(store.launches, assignment["launch"]) as stop:
+        if stop.is_set():
+            return
+        with contextlib.suppress(TrialFailedError, SupersededError, TakenError, StoppedError, NoRoomError):
+            run_trial(
+                config,
+                store,
+                Path(assignment["corpora"]),
+                device=device,
+                threads=max(1, int(assignment["threads"])),
+                on_epoch=lambda record: tune.report({"epoch": asdict(record)}),
+                right=Right(assignment["launch"], stop),
+                key=assignment["key"],
+            )
+    if device == "cuda":
+        torch.cuda.empty_cache()  # the next trial may be another process's
 
 
-@contextlib.contextmanager
-def _terminated_as_interrupted() -> Iterator[None]:
-    """SIGTERM ends a launch as Ctrl-C does; Ray's own handler would abort the process and lose the exit code."""
-    before = signal.signal(signal.SIGTERM, lambda number, frame: os.kill(os.getpid(), signal.SIGINT))
+@dataclass(frozen=True)
+class Visit:
+    """What a node of a cluster says of itself. time: its clock, Unix seconds. problem: with the store; '' if none."""
+
+    host: str
+    time: float
+    ray: str
+    gpus: int
+    problem: str
+
+
+def visit_nodes(address: str, location: str) -> list[Visit]:
+    """Have each node of a cluster read a file of the store that was written here, and write one that is read here.
+
+    Raises ValueError when the cluster does not answer.
+    """
+    with cluster(Resources(cpu=0.01, gpu=0.0), address):
+        here, name = TrialStore(location).launches, f"probe-{secrets.token_hex(8)}"
+        here.publish(name, b"here")
+        try:
+            visits = []
+            for node in [node for node in ray.nodes() if node["Alive"]]:
+                there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+                task = _visit.options(scheduling_strategy=there, num_cpus=0)
+                visit = ray.get(task.remote(location, name, node["NodeID"]), timeout=60)
+                if not visit.problem and f"{name}-{node['NodeID']}" not in here.names():
+                    visit = replace(visit, problem=f"what it writes to {location} is not seen here; use a shared place")
+                visits.append(visit)
+            return visits
+        finally:
+            for each in [each for each in here.names() if each.startswith(name)]:
+                here.remove(each)
+
+
+@ray.remote  # type: ignore[untyped-decorator]
+def _visit(location: str, name: str, node: str) -> Visit:
+    problem, store = "", TrialStore(location)
     try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+        store.launches.read(name)
+        store.launches.publish(f"{name}-{node}", b"there")
+    except OSError as error:
+        problem = f"cannot use {location} ({error}); results need a place that all nodes share"
+    return Visit(socket.gethostname(), time.time(), ray.__version__, torch.cuda.device_count(), problem)
 
 
 class _Handout(Searcher):  # type: ignore[misc]  # ray is untyped
     """The queue as Tune sees it: a search algorithm that suggests each waiting trial once."""
 
-    def __init__(self, queue: TrialQueue, assignment: Mapping[str, Any]):
+    def __init__(self, queue: TrialQueue, this: Launch, assignment: Mapping[str, Any]):
         super().__init__()
         self._queue = queue
+        self._this = this
         self._assignment = assignment
 
+    def __getstate__(self) -> dict[str, Any]:
+        # Tune pickles its searcher for a restore that is never made; the queue's observers hold threads.
+        return {}
+
     def suggest(self, trial_id: str) -> Any:
-        trial = self._queue.next()
-        if trial is None:
+        if self._this.stop.is_set() or self._queue.is_over:
             return Searcher.FINISHED
-        return {**self._assignment, "key": trial.key, "config": dict(trial.config)}
+        found = self._queue.next()
+        if found is None:
+            return None
+        trial, alone = found
+        return {**self._assignment, "key": trial.key, "config": dict(trial.config), "alone": alone}
 
     def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
         """Nothing to learn: the grid does not depend on results."""
@@ -196,15 +272,14 @@ class _Handout(Searcher):  # type: ignore[misc]  # ray is untyped
 
 
 class _Relay(tune.Callback):  # type: ignore[misc]  # ray is untyped
-    """Tune's events as the observers' events; the end of a trial is read from the store."""
+    """Tune's events as the queue's and the observers' events."""
 
-    def __init__(self, trials: Mapping[str, WantedTrial], store: TrialStore, observers: Sequence[Observer]):
+    def __init__(self, queue: TrialQueue, trials: Mapping[str, WantedTrial], observers: Sequence[Observer]):
+        self._queue = queue
         self._trials = trials
-        self._store = store
         self._observers = observers
 
     def __getstate__(self) -> dict[str, Any]:
-        # Tune pickles its callbacks for a restore that is never made; observers hold threads.
         return {}
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -216,32 +291,21 @@ class _Relay(tune.Callback):  # type: ignore[misc]  # ray is untyped
             self._tell(lambda observer, wanted: observer.epoch(wanted, record), trial)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        key = trial.config["key"]
-        match self._store.state(key):
-            case "done":
-                result = self._store.result(key)
-                self._tell(lambda observer, wanted: observer.finished(wanted, result), trial)
-            case "failed":
-                failure = self._store.failure(key)
-                self._tell(lambda observer, wanted: observer.failed(wanted, failure), trial)
+        self._queue.ended(trial.config["key"])
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        wanted = self._trials[trial.config["key"]]
-        failure = TrialFailure(
-            key=wanted.key,
-            kind="worker-lost",
-            message=f"its worker was lost {WORKER_RETRIES + 1} times; run the same command to continue it",
-            traceback=_error_text(trial),
-            epoch=0,
-            host=socket.gethostname(),
-            timestamp=time.time(),
-        )
-        self._store.begin(wanted.key, wanted.config).fail(failure)
-        self._tell(lambda observer, each: observer.failed(each, failure), trial)
+        cause = _error_text(trial)
+        kind: FailureKind = "out-of-memory" if "OutOfMemoryError" in cause else "worker-lost"
+        self._queue.lost(trial.config["key"], kind, cause, _host(trial))
 
     def _tell(self, event: Callable[[Observer, WantedTrial], None], trial: Any) -> None:
         for observer in self._observers:
             event(observer, self._trials[trial.config["key"]])
+
+
+def _host(trial: Any) -> str:
+    """Where a trial ran last, as far as Tune knows."""
+    return str((trial.last_result or {}).get("hostname", socket.gethostname()))
 
 
 def _first_sentence(error: Exception) -> str:
@@ -250,4 +314,5 @@ def _first_sentence(error: Exception) -> str:
 
 def _error_text(trial: Any) -> str:
     path = Path(trial.error_file) if trial.error_file else None
-    return path.read_text() if path and path.exists() else ""
+    text = path.read_text() if path and path.exists() else "its worker process was lost"
+    return text.partition(" Some common causes")[0]

@@ -14,7 +14,9 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from sweep.places import is_remote
 from sweep.record import EpochRecord, SweepRecord, TrialFailure, TrialResult, WantedTrial
+from sweep.store import TrialStore
 
 if TYPE_CHECKING:
     from sweep.tracking import Experiment
@@ -29,9 +31,14 @@ DATABASE_SECONDS = 60.0
 """How long `open` waits for an answer. A database may have to be created first."""
 
 
-def default_uri(results: Path) -> str:
-    """The database beside the trials."""
-    return f"sqlite:///{results.absolute() / 'mlflow.db'}"
+def default_uri(results: str | Path) -> str:
+    """The database beside the trials. Raises ValueError when those are where no database can be."""
+    if is_remote(results):
+        raise ValueError(
+            f"results at {results} leave no place for MLflow's database; say where MLflow is with --tracking-uri, or "
+            f"--no-tracking"
+        )
+    return f"sqlite:///{Path(results).absolute() / 'mlflow.db'}"
 
 
 def redacted(uri: str) -> str:
@@ -50,13 +57,13 @@ class _Note:
 class Mirror:
     """An observer of a launch, between `open` and `close`. Arguments: see `tracking.Experiment`."""
 
-    def __init__(self, uri: str, record: SweepRecord, artifacts: Path, folder_of: Callable[[str], Path]):
+    def __init__(self, uri: str, record: SweepRecord, store: TrialStore):
         self._uri = uri
         self._record = record
-        self._artifacts = artifacts
-        self._folder_of = folder_of
+        self._store = store
         self._notes: SimpleQueue[_Note] = SimpleQueue()
         self._tests: dict[str, Mapping[str, float]] = {}
+        self._finished = 0.0
         self._closing = threading.Event()
         # Whatever the interpreter's end finds unfinished is abandoned, and written by the next launch.
         self._writer = threading.Thread(target=self._work, name="mlflow-mirror", daemon=True)
@@ -89,28 +96,47 @@ class Mirror:
     def finished(self, trial: WantedTrial, result: TrialResult) -> None:
         """Also for trials that were done before: that adds nothing to a run that is complete."""
         self._tests[trial.key] = result.test
+        self._finished = max(self._finished, result.finished)
         self._note(trial.key, lambda experiment: experiment.finish(trial, result))
 
     def failed(self, trial: WantedTrial, failure: TrialFailure) -> None:
         self._note(trial.key, lambda experiment: experiment.fail(trial, failure))
 
-    def close(self, tables: Sequence[Path] = ()) -> str | None:
-        """Write what is left, the summaries and the tables. One sentence of warning when something could not be."""
-        self._note(" summaries", lambda experiment: experiment.summarise(self._tests))
+    def returned(self, trial: WantedTrial) -> None:
+        """It is shown as running until it has ended, or the launch has."""
+
+    def said(self, sentence: str) -> None:
+        """Nothing that MLflow has a place for."""
+
+    def news(self) -> dict[str, object]:
+        """How far MLflow is behind, for those who ask how the sweep stands."""
+        return {"mlflow": redacted(self._uri), "unwritten": self.num_unwritten, "problem": self._problem}
+
+    @property
+    def num_unwritten(self) -> int:
+        """Records that MLflow does not have yet."""
+        return len(self._unwritten) + self._notes.qsize()
+
+    def close(self, tables: Sequence[str] = ()) -> str | None:
+        """Write what is left, the summaries and the tables. One sentence of warning when something could not be.
+
+        tables: names of files of the sweep in the store.
+        """
+        self._note(" summaries", lambda experiment: experiment.summarise(self._tests, self._finished))
         self._note(" tables", lambda experiment: experiment.keep(tables))
         self._note(" killed", lambda experiment: experiment.kill())
         self._closing.set()
         self._progress = time.monotonic()
         while self._writer.is_alive() and time.monotonic() < self._progress + PATIENCE:
             self._writer.join(0.1)
-        num_unwritten = len(self._unwritten) + self._notes.qsize()
+        num_unwritten = self.num_unwritten
         if not num_unwritten:
             return None
         why = self._problem or f"no answer within {PATIENCE:g} s"
         records = "1 record" if num_unwritten == 1 else f"{num_unwritten} records"
         return (
             f"MLflow at {redacted(self._uri)} lacks {records} of sweep '{self._record.name}' ({why}); "
-            f"run the same command again when it is back"
+            f"'sweep sync {self._record.name}' writes them when it is back"
         )
 
     def _note(self, subject: str, write: Callable[["Experiment"], None]) -> None:
@@ -155,7 +181,7 @@ class Mirror:
 
         try:
             if self._experiment is None:
-                self._experiment = Experiment(self._uri, self._record, self._artifacts, self._folder_of)
+                self._experiment = Experiment(self._uri, self._record, self._store)
             note.write(self._experiment)
         # MLflow passes on what its database, network and file layers raise: there is no common class, and whatever it
         # is, a mirror must not end a sweep. It is told at the end.

@@ -4,12 +4,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-
+from sweep.claims import Launch
 from sweep.record import EpochRecord, TrialResult
 from sweep.spec import Cell, SweepSpec
 from sweep.store import TrialStore
-from sweep.trial import describe, run_trial
+from sweep.trial import Right, default_device, describe, run_trial, stoppable
 
 
 def train_one(
@@ -37,8 +36,16 @@ def train_one(
         if not quiet:
             sys.stderr.write(describe(record) + "\n")
 
-    default = "cuda" if torch.cuda.is_available() else "cpu"
-    return run_trial(config, store, corpora, device=device or default, threads=threads, on_epoch=show)
+    with Launch(store.launches, "") as this, stoppable(this):
+        return run_trial(
+            config,
+            store,
+            corpora,
+            device=device or default_device(),
+            threads=threads,
+            on_epoch=show,
+            right=Right(this.id, this.stop),
+        )
 
 
 def _choose(spec: SweepSpec, labels: Sequence[str]) -> Cell:

@@ -1,47 +1,42 @@
 """What a spec wants, checked to the last trial, and how much of it the store already has."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
 import torch
+from pydantic import ValidationError as PydanticError
 
 from data.cache import load
 from data.corpus import Corpus, CorpusConfig
-from sweep.config import ConfigError, TrialConfig, trial_key
+from sweep.config import ConfigError, TrialConfig, explain, trial_key
 from sweep.record import State, SweepRecord, TrialResult, WantedTrial
-from sweep.spec import Cell, SweepSpec
+from sweep.spec import Cell, SpecFields, SweepSpec
 from sweep.store import TrialStore
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A checked sweep. costs: expected work of each trial by key, in multiplications."""
+    """A checked sweep. costs, parameters: expected work, in multiplications, and size of each trial by key."""
 
     record: SweepRecord
+    fields: SpecFields
     costs: Mapping[str, float]
+    parameters: Mapping[str, int]
 
-    @property
-    def wanted(self) -> dict[str, WantedTrial]:
-        """Trials by key, in the order of the grid; a trial that two cells share stands once."""
-        wanted: dict[str, WantedTrial] = {}
-        for trial in self.record.trials:
-            wanted.setdefault(trial.key, trial)
-        return wanted
-
-    def missing(self, store: TrialStore) -> list[WantedTrial]:
+    def missing(self, states: Mapping[str, State]) -> list[WantedTrial]:
         """Trials that are not done, longest expected first, so that none of the long ones is left to the end."""
-        left = [trial for key, trial in self.wanted.items() if store.state(key) != "done"]
+        left = [trial for key, trial in self.record.wanted.items() if key in states and states[key] != "done"]
         return sorted(left, key=lambda trial: -self.costs[trial.key])
 
     def expected_seconds(self, store: TrialStore) -> float | None:
         """Slot-seconds that the missing trials will take, by the pace of this sweep's done ones; None before any."""
-        done = store.results(self.wanted)
+        done = store.results(self.record.wanted)
         if not done:
             return None
         pace = sum(result.cost["seconds"] for result in done.values()) / sum(self.costs[key] for key in done)
-        return pace * sum(self.costs[trial.key] for trial in self.missing(store))
+        return pace * sum(self.costs[key] for key in self.record.wanted if key not in done)
 
 
 def make_plan(spec: SweepSpec, corpora: Path) -> Plan:
@@ -52,39 +47,79 @@ def make_plan(spec: SweepSpec, corpora: Path) -> Plan:
     loaded: dict[CorpusConfig, Corpus] = {}
     trials: list[WantedTrial] = []
     costs: dict[str, float] = {}
+    parameters: dict[str, int] = {}
     for cell in spec.cells():
         first = spec.trial_config(cell, spec.seeds[0])
         if first.data not in loaded:
             loaded[first.data] = load(first.data, corpora)
         corpus = loaded[first.data]
-        cost = _cost(spec, cell, first, corpus)
+        cost, size = _cost(spec, cell, first, corpus)
         for seed in spec.seeds:
             config = spec.trial_config(cell, seed)
             key = trial_key(config, corpus.content_hash)
             trials.append(WantedTrial(key, cell.labels, seed, config.document()))
-            costs[key] = cost
+            costs[key], parameters[key] = cost, size
     fields = spec.fields
     document = {**spec.document.values, "last": dict(spec.last)} if spec.last else dict(spec.document.values)
-    return Plan(SweepRecord(fields.name, document, tuple(trials), fields.table.model_dump()), costs)
+    return Plan(SweepRecord(fields.name, document, tuple(trials), fields.table.model_dump()), fields, costs, parameters)
 
 
-def _cost(spec: SweepSpec, cell: Cell, config: TrialConfig, corpus: Corpus) -> float:
-    """Expected multiplications of a trial; building the model on the meta device checks that it can be built."""
+def plan_again(record: SweepRecord, corpora: Path) -> Plan:
+    """The plan of a sweep as it was launched, without its spec's file.
+
+    Raises ValueError when a trial would now be another one, since its corpus or this program has changed.
+    """
+    loaded: dict[CorpusConfig, Corpus] = {}
+    costs: dict[str, float] = {}
+    parameters: dict[str, int] = {}
+    of_cell: dict[str, tuple[float, int]] = {}
+    for trial in record.trials:
+        config = TrialConfig.parse(trial.config)
+        if config.data not in loaded:
+            loaded[config.data] = load(config.data, corpora)
+        corpus = loaded[config.data]
+        if trial_key(config, corpus.content_hash) != trial.key:
+            raise ValueError(
+                f"sweep '{record.name}', {trial.name}: with this corpus '{corpus.title}' and this version of the "
+                f"program it is another trial; run the sweep's spec again"
+            )
+        if trial.cell not in of_cell:
+            of_cell[trial.cell] = _work(config, corpus)
+        costs[trial.key], parameters[trial.key] = of_cell[trial.cell]
+    written = {key: value for key, value in record.document.items() if key != "last"}
     try:
-        with torch.device("meta"):
-            model = config.model.build(corpus.vocabulary)
-            config.update.build(model)
-    except ValueError as error:
-        raise spec.misplaced(ConfigError(("model",), str(error)), cell.labels) from None
+        fields = SpecFields.model_validate(written, strict=True)
+    except PydanticError as error:
+        raise ValueError(f"sweep '{record.name}': {explain(error, SpecFields, written)}; run its spec again") from None
+    return Plan(record, fields, costs, parameters)
+
+
+def _cost(spec: SweepSpec, cell: Cell, config: TrialConfig, corpus: Corpus) -> tuple[float, int]:
+    """Expected work and size of a trial. Raises ValueError with the place in the spec when it cannot be built."""
+    try:
+        return _work(config, corpus)
+    except (ValueError, RuntimeError) as error:  # of PyTorch: sizes whose product is beyond 64 bits
+        raise spec.misplaced(ConfigError(("model",), str(error).splitlines()[0]), cell.labels) from None
+
+
+def _work(config: TrialConfig, corpus: Corpus) -> tuple[float, int]:
+    """Expected multiplications of a trial, and its parameters.
+
+    Building the model on the meta device checks that it can be built.
+    """
+    with torch.device("meta"):
+        model = config.model.build(corpus.vocabulary)
+        config.update.build(model)
     # A step multiplies by each weight three times: forward, and for the gradients of inputs and weights.
-    return 3.0 * model.operations_per_token * corpus.splits["train"].num_tokens * config.train.epochs
+    operations = 3.0 * model.operations_per_token * corpus.splits["train"].num_tokens * config.train.epochs
+    return operations, sum(parameter.numel() for parameter in model.parameters())
 
 
-def count_states(store: TrialStore, keys: Iterable[str]) -> dict[str, int]:
+def count_states(states: Mapping[str, State]) -> dict[str, int]:
     """How many trials are in each state."""
     counts = dict.fromkeys(get_args(State), 0)
-    for key in keys:
-        counts[store.state(key)] += 1
+    for state in states.values():
+        counts[state] += 1
     return counts
 
 

@@ -108,6 +108,13 @@ class Progress:
         where = f"trials/{trial.key}/failure.json"
         self._say(f"FAILED {trial.name} ({failure.kind}): {failure.message}; see {where}  [{tally}]")
 
+    def returned(self, trial: WantedTrial) -> None:
+        with self._lock:
+            self._tally.running.pop(trial.key, None)
+
+    def said(self, sentence: str) -> None:
+        self._say(sentence)
+
     def _summarise(self) -> None:
         while not self._ended.wait(SUMMARY_SECONDS):
             with self._lock:

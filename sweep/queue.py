@@ -1,17 +1,247 @@
-"""Which trial next: the missing ones, handed out once each."""
+"""Which trial next: what is missing, each once, and again what failed in a way that the spec's policy retries."""
 
+import time
+import traceback
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Protocol
 
-from sweep.record import WantedTrial
+from sweep.record import EpochRecord, FailureKind, TrialFailure, TrialResult, WantedTrial
+from sweep.spec import RetryPolicy
+from sweep.store import TrialStore
+
+PAUSE = 2.0
+"""Seconds before a trial is looked at again that another launch trains, or for which there was no room."""
+LONGEST_BACKOFF = 600.0
+MIN_FREE = 16 * 2**20
+"""Bytes that must be free for a trial to start, besides room for three of its checkpoints."""
+
+
+class Observer(Protocol):
+    """Whoever watches a launch. Called from Tune's loop: it must neither block nor raise."""
+
+    def started(self, trial: WantedTrial) -> None: ...
+    def epoch(self, trial: WantedTrial, record: EpochRecord) -> None: ...
+    def finished(self, trial: WantedTrial, result: TrialResult) -> None: ...
+    def failed(self, trial: WantedTrial, failure: TrialFailure) -> None: ...
+    def returned(self, trial: WantedTrial) -> None:
+        """It waits again, whatever it had come to."""
+
+    def said(self, sentence: str) -> None: ...
+
+
+@dataclass
+class _Turn:
+    """A trial on its way through a launch. losses, shortages: failed tries in a row, of each kind that is retried.
+
+    at: (epoch, step) of its checkpoint when its worker was last lost. stale: the failure that the store has of it is
+    one that is to be retried.
+    """
+
+    trial: WantedTrial
+    stale: bool
+    not_before: float = 0.0
+    losses: int = 0
+    shortages: int = 0
+    at: tuple[int, int] = (-1, 0)
+
+    @property
+    def alone(self) -> bool:
+        return self.shortages > 0
 
 
 class TrialQueue:
-    """Trials in the order in which they should start."""
+    """Trials in the order in which they should start. Everything it knows of them it reads from the store.
 
-    def __init__(self, trials: Iterable[WantedTrial]):
-        self._waiting = deque(trials)
+    launch: on whose behalf. A store that cannot be reached for a while delays a trial, and loses none.
+    """
 
-    def next(self) -> WantedTrial | None:
-        """The next trial to start, or None when every one has been handed out."""
-        return self._waiting.popleft() if self._waiting else None
+    def __init__(
+        self,
+        trials: Iterable[WantedTrial],
+        store: TrialStore,
+        policy: RetryPolicy,
+        observers: Iterable[Observer],
+        launch: str = "",
+    ):
+        wanted = list(trials)
+        states = store.states(trial.key for trial in wanted)
+        self._waiting = deque(_Turn(trial, states[trial.key] == "failed") for trial in wanted)
+        self._under_way: dict[str, _Turn] = {}
+        self._store = store
+        self._policy = policy
+        self._observers = list(observers)
+        self._launch = launch
+        self._is_paused = False
+
+    @property
+    def is_over(self) -> bool:
+        return not self._waiting and not self._under_way
+
+    def next(self) -> tuple[WantedTrial, bool] | None:
+        """The next trial to start, and whether it is to be alone on its device; None when none is to start now."""
+        for _ in range(len(self._waiting)):
+            turn = self._waiting.popleft()
+            if turn.not_before > time.monotonic():
+                self._waiting.append(turn)
+                continue
+            if not self._is_free(turn):
+                continue
+            self._under_way[turn.trial.key] = turn
+            turn.stale = False
+            return turn.trial, turn.alone
+        return None
+
+    def ended(self, key: str) -> None:
+        """A worker has left a trial; the store says how."""
+        turn = self._under_way.pop(key)
+        self._tell(lambda observer: observer.returned(turn.trial))
+        try:
+            state = self._store.state(key)
+            if state == "done":
+                self._finish(turn)
+            elif state == "failed":
+                self._fail(turn, self._store.failure(key))
+            else:
+                self._delay(turn, PAUSE)  # trained by another launch, stopped, or no room
+        except OSError as error:
+            self._say_away(error)
+            self._delay(turn, PAUSE)
+
+    def lost(self, key: str, kind: FailureKind, cause: str, host: str) -> None:
+        """A trial's worker did not come back. cause: all that is known of it, its last line what matters most."""
+        turn = self._under_way.pop(key)
+        self._tell(lambda observer: observer.returned(turn.trial))
+        try:
+            attempt = self._store.begin(key, turn.trial.config, self._launch)
+            at = self._store.progress(key)
+            failure = TrialFailure(
+                key=key,
+                kind=kind,
+                message=_last_line(cause),
+                traceback=cause,
+                epoch=int(at.get("epoch", 0)) + 1,
+                host=host,
+                timestamp=time.time(),
+                attempt=attempt.number,
+                log_tail="\n".join(attempt.lines[-20:]),
+            )
+            attempt.fail(failure)
+        except (OSError, RuntimeError) as error:  # the store is away, or another launch has the trial already
+            self._say_away(error)
+            self._delay(turn, PAUSE)
+            return
+        self._fail(turn, failure)
+
+    def _is_free(self, turn: _Turn) -> bool:
+        """Whether a trial is to be trained now; what has ended elsewhere is told and forgotten."""
+        key = turn.trial.key
+        try:
+            if not self._has_room(turn):
+                self._delay(turn, PAUSE)
+                return False
+            state = self._store.state(key)
+            if state == "done":
+                self._finish(turn)
+                return False
+            if state == "failed" and not turn.stale:
+                self._tell(lambda observer: observer.failed(turn.trial, self._store.failure(key)))
+                return False
+            owner = self._store.holder(key) if state != "missing" else None
+        except OSError as error:
+            self._say_away(error)
+            self._delay(turn, PAUSE)
+            return False
+        if owner is not None and owner.id != self._launch:
+            self._delay(turn, PAUSE)
+            return False
+        return True
+
+    def _has_room(self, turn: _Turn) -> bool:
+        files, key = self._store.files, turn.trial.key
+        free = files.free_bytes()
+        if free is not None:
+            need = MIN_FREE + 3 * sum(self._store.trial(key).below("checkpoint").sizes().values()) // 2
+            if free < need:
+                self._pause(
+                    f"results folder {files} has {free // 2**20} MiB free of the {need // 2**20} that a trial needs: "
+                    f"none is started until there is room; 'sweep gc' removes what is of no use"
+                )
+                return False
+        try:
+            if self._is_paused or turn.not_before:
+                files.check_writable()
+        except OSError as error:
+            self._pause(
+                f"results folder {files} cannot be written ({error.strerror}): no trial is started until it can"
+            )
+            return False
+        if self._is_paused:
+            self._say(f"results folder {files} has room again")
+            self._is_paused = False
+        return True
+
+    def _pause(self, sentence: str) -> None:
+        if not self._is_paused:
+            self._say(sentence)
+        self._is_paused = True
+
+    def _finish(self, turn: _Turn) -> None:
+        try:
+            result = self._store.result(turn.trial.key)
+        except ValueError as error:
+            self._say(str(error))
+            return
+        self._tell(lambda observer: observer.finished(turn.trial, result))
+
+    def _fail(self, turn: _Turn, failure: TrialFailure) -> None:
+        wait = self._retry_after(turn, failure)
+        if wait is None:
+            self._tell(lambda observer: observer.failed(turn.trial, failure))
+            return
+        turn.stale = True
+        self._delay(turn, wait)
+        how = "alone " if turn.alone else ""
+        when = f"in {wait:.0f} s" if wait else "now"
+        self._say(f"{turn.trial.name}: {failure.kind}: {failure.message}; tried again {how}{when}")
+
+    def _retry_after(self, turn: _Turn, failure: TrialFailure) -> float | None:
+        """Seconds to wait before a failed trial is tried again; None when it is not."""
+        policy = self._policy
+        if failure.kind == "out-of-memory":
+            turn.shortages += 1
+            return 0.0 if turn.shortages <= policy.out_of_memory else None
+        if failure.kind != "worker-lost":
+            return None
+        at = (failure.epoch, 0)
+        with suppress(OSError):
+            progress = self._store.progress(turn.trial.key)
+            at = (int(progress.get("epoch", 0)), int(progress.get("step", 0)))
+        turn.losses = turn.losses + 1 if at <= turn.at else 1
+        turn.at = max(at, turn.at)
+        if policy.worker_lost != "unlimited" and turn.losses > policy.worker_lost:
+            return None
+        return 0.0 if turn.losses == 1 else min(policy.backoff_seconds * 2 ** (turn.losses - 2), LONGEST_BACKOFF)
+
+    def _delay(self, turn: _Turn, seconds: float) -> None:
+        turn.not_before = time.monotonic() + seconds
+        self._waiting.append(turn)
+
+    def _say_away(self, error: Exception) -> None:
+        self._say(
+            f"the store could not be used ({_last_line(''.join(traceback.format_exception_only(error)))}); trying on"
+        )
+
+    def _say(self, sentence: str) -> None:
+        self._tell(lambda observer: observer.said(sentence))
+
+    def _tell(self, event: Callable[[Observer], None]) -> None:
+        for observer in self._observers:
+            event(observer)
+
+
+def _last_line(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1][:500] if lines else "no more is known"

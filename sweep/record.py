@@ -1,6 +1,8 @@
 """The records of a trial and of a sweep: plain values, written once, read by tables and mirrors."""
 
+import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -47,33 +49,54 @@ class TrialResult:
         return self.latents_per_sentence <= 1
 
     def to_json(self) -> str:
-        return json.dumps(asdict(self), indent=1, sort_keys=True, allow_nan=False)
+        return seal(asdict(self))
 
     @classmethod
-    def from_json(cls, text: str) -> "TrialResult":
-        fields = json.loads(text)
+    def from_json(cls, text: str | bytes) -> "TrialResult":
+        """Raises ValueError when the text is not what was written."""
+        fields = unseal(text)
         history = tuple(EpochRecord(**record) for record in fields.pop("history"))
         return cls(history=history, **fields)
 
 
+FailureKind = Literal["out-of-memory", "non-finite", "worker-lost", "config", "error"]
+
+
 @dataclass(frozen=True)
 class TrialFailure:
-    """A trial that stopped for a reason of its own. kind: `non-finite`, `out-of-memory`, `config` or `error`."""
+    """A trial that stopped for a reason of its own.
+
+    kind: `out-of-memory`, of the host or the GPU; `non-finite`, too many steps without a finite gradient;
+    `worker-lost`, its process or its node is gone; `config`, what was asked for cannot be done; or `error`.
+    epoch: in which it was, from 1; 0 before the first. attempt: how often it was tried, from 1. timestamp: Unix
+    seconds. log_tail: last lines of its log.
+    """
 
     key: str
-    kind: str
+    kind: FailureKind
     message: str
     traceback: str
     epoch: int
     host: str
     timestamp: float
+    attempt: int = 1
+    log_tail: str = ""
+
+    @property
+    def fingerprint(self) -> str:
+        """Equal for failures of one cause: their kind, the place in the code, and the message without its numbers."""
+        places = re.findall(r'File "([^"]+)", line \d+, in (\S+)', self.traceback)
+        place = " ".join(places[-1]) if places else ""
+        message = re.sub(r"\d[\d.,e+-]*", "#", re.sub(r"\b[0-9a-f]{12,}\b", "#", self.message))
+        return hashlib.sha256(f"{self.kind}\n{place}\n{message}".encode()).hexdigest()[:8]
 
     def to_json(self) -> str:
-        return json.dumps(asdict(self), indent=1, sort_keys=True)
+        return seal(asdict(self))
 
     @classmethod
-    def from_json(cls, text: str) -> "TrialFailure":
-        return cls(**json.loads(text))
+    def from_json(cls, text: str | bytes) -> "TrialFailure":
+        """Raises ValueError when the text is not what was written."""
+        return cls(**unseal(text))
 
 
 @dataclass(frozen=True)
@@ -111,11 +134,53 @@ class SweepRecord:
     trials: tuple[WantedTrial, ...]
     table: Mapping[str, Any]
 
+    @property
+    def wanted(self) -> dict[str, WantedTrial]:
+        """Trials by key, in the order of the grid; a trial that two cells share stands once."""
+        wanted: dict[str, WantedTrial] = {}
+        for trial in self.trials:
+            wanted.setdefault(trial.key, trial)
+        return wanted
+
+    def find(self, prefix: str) -> str:
+        """The key of the trial that begins so. Raises ValueError when there is none, or more than one."""
+        found = [key for key in self.wanted if key.startswith(prefix)]
+        if len(found) != 1:
+            raise ValueError(
+                f"key '{prefix}': {len(found)} trials of sweep '{self.name}' begin so; 'sweep status' has them"
+            )
+        return found[0]
+
     def to_json(self) -> str:
-        return json.dumps(asdict(self), indent=1)
+        return seal(asdict(self))
 
     @classmethod
-    def from_json(cls, text: str) -> "SweepRecord":
-        fields = json.loads(text)
+    def from_json(cls, text: str | bytes) -> "SweepRecord":
+        """Raises ValueError when the text is not what was written."""
+        fields = unseal(text)
         trials = tuple(WantedTrial(**trial) for trial in fields.pop("trials"))
         return cls(trials=trials, **fields)
+
+
+SEAL = "sha256"
+"""Of the rest of a record: a digit that was flipped on a disk must not become a number in a table."""
+
+
+def seal(fields: Mapping[str, Any]) -> str:
+    """A record as JSON text with the hash of its content."""
+    return json.dumps({**fields, SEAL: _hash(fields)}, indent=1, allow_nan=False)
+
+
+def unseal(text: str | bytes) -> dict[str, Any]:
+    """The fields of a sealed record. Raises ValueError when they do not have its hash, or are none."""
+    try:
+        fields = json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+    if not isinstance(fields, dict) or fields.pop(SEAL, None) != _hash(fields):
+        raise ValueError("it does not have the hash of its content")
+    return fields
+
+
+def _hash(fields: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()

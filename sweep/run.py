@@ -1,20 +1,23 @@
-"""A sweep from its spec to its tables: plan, train what is missing, mirror it, write the tables."""
+"""A sweep from its plan to its tables: train what is missing, mirror it, write the tables."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from sweep.claims import Launch
 from sweep.mirror import Mirror
 from sweep.plan import Plan, count_states, results_of
 from sweep.progress import Progress
-from sweep.record import SweepRecord, WantedTrial
+from sweep.queue import Observer
+from sweep.record import State, SweepRecord, WantedTrial
 from sweep.render import FORMATS, render
 from sweep.spec import Resources
-from sweep.store import TrialStore, publish
+from sweep.store import TrialStore
 from sweep.table import comparison_tables
 
 if TYPE_CHECKING:
@@ -22,6 +25,8 @@ if TYPE_CHECKING:
 
 DONE, SOME_FAILED, USAGE, INTERRUPTED = 0, 1, 2, 3
 """Exit codes: all trials done; some failed; a mistake in what was asked for; stopped, the same command continues."""
+MIRROR = "mirror.json"
+"""Of a sweep in the store: how far MLflow was behind when the sweep last ended."""
 
 
 @dataclass(frozen=True)
@@ -34,24 +39,49 @@ class RunOptions:
     num_cpus: int | None = None
 
 
-def run(plan: Plan, resources: Resources, store: TrialStore, options: RunOptions, console: Console) -> int:
+def run(
+    plan: Plan,
+    store: TrialStore,
+    states: Mapping[str, State],
+    options: RunOptions,
+    console: Console,
+    only: Collection[str] | None = None,
+    from_scratch: bool = False,
+) -> int:
     """Train what is missing of a plan, keep the mirror and the tables current, and return the exit code.
 
-    Raises ValueError, before anything is written, when the results folder or the cluster cannot be used.
+    states: of the plan's trials. only: keys to which the launch is limited; all by default. from_scratch: forget how
+    far those had come.
+    Raises ValueError, before anything is written, when the results folder or the cluster cannot be used, or when
+    another process drives this sweep.
     """
+    record = plan.record
     store.check_writable()
-    missing = plan.missing(store)
-    with _cluster(resources, options) if missing else nullcontext() as where:
-        store.record(plan.record)
-        mirror = _open_mirror(plan, store, options, console)
+    store.check_free(record.name)
+    missing = [trial for trial in plan.missing(states) if only is None or trial.key in only]
+    mirror: Mirror | None = None
+
+    def news() -> Mapping[str, Any]:
+        return mirror.news() if mirror else {}
+
+    with (
+        _cluster(plan.fields.resources, options) if missing else nullcontext() as where,
+        Launch(store.launches, record.name, news) as this,
+    ):
+        store.lead(record.name, this)
+        store.record(record)
+        if from_scratch:
+            store.forget(trial.key for trial in missing)
+        mirror = _open_mirror(plan, store, states, options, console)
         try:
             if where is not None:
-                _train(plan, missing, store, options.corpora, where, console, mirror)
+                _train(plan, missing, store, options.corpora, where, this, console, mirror)
         finally:
-            tables = write_tables(plan.record, store)
+            tables = write_tables(record, store)
             if mirror is not None:
                 _warn(console, mirror.close(tables))
-    return exit_code(plan.record, store)
+                store.sweep(record.name).publish(MIRROR, json.dumps(mirror.news()).encode())
+    return exit_code(record, store)
 
 
 def _cluster(resources: Resources, options: RunOptions) -> AbstractContextManager["Cluster"]:
@@ -61,14 +91,16 @@ def _cluster(resources: Resources, options: RunOptions) -> AbstractContextManage
     return cluster(resources, options.address, options.num_cpus)
 
 
-def _open_mirror(plan: Plan, store: TrialStore, options: RunOptions, console: Console) -> Mirror | None:
+def _open_mirror(
+    plan: Plan, store: TrialStore, states: Mapping[str, State], options: RunOptions, console: Console
+) -> Mirror | None:
     """The mirror, ready before any trial starts, with the trials that earlier launches finished on their way to it."""
     if options.tracking_uri is None:
         return None
-    mirror = Mirror(options.tracking_uri, plan.record, store.root.absolute() / "artifacts", store.folder)
+    mirror = Mirror(options.tracking_uri, plan.record, store)
     _warn(console, mirror.open())
-    for key, result in results_of(plan.record, store).items():
-        mirror.finished(plan.wanted[key], result)
+    for key, result in store.results(key for key, state in states.items() if state == "done").items():
+        mirror.finished(plan.record.wanted[key], result)
     return mirror
 
 
@@ -78,30 +110,31 @@ def _train(
     store: TrialStore,
     corpora: Path,
     where: "Cluster",
+    this: Launch,
     console: Console,
     mirror: Mirror | None,
 ) -> None:
     from sweep.launch import launch
 
+    fields = plan.fields
     with Progress(missing, plan.costs, console) as progress:
-        launch(missing, store, corpora, where, [progress, *([mirror] if mirror else [])])
+        observers: list[Observer] = [progress, *([mirror] if mirror else [])]
+        launch(missing, store, corpora, where, fields.retry, fields.grace_seconds, this, observers)
 
 
-def write_tables(record: SweepRecord, store: TrialStore) -> Sequence[Path]:
-    """The sweep's comparison tables in every format, below its folder in the store."""
+def write_tables(record: SweepRecord, store: TrialStore) -> list[str]:
+    """The sweep's comparison tables in every format, in its folder of the store; their names."""
     tables = comparison_tables(record, results_of(record, store))
-    folder = store.sweep_folder(record.name)
-    paths = []
+    names = []
     for form in FORMATS:
-        path = folder / f"table.{'txt' if form == 'text' else form}"
-        publish(path, render(tables, form))
-        paths.append(path)
-    return paths
+        names.append(f"table.{'txt' if form == 'text' else form}")
+        store.sweep(record.name).publish(names[-1], render(tables, form).encode())
+    return names
 
 
 def exit_code(record: SweepRecord, store: TrialStore) -> int:
     """What became of the sweep, by the store."""
-    counts = count_states(store, {trial.key for trial in record.trials})
+    counts = count_states(store.states(record.wanted))
     if counts["started"] or counts["missing"]:
         return INTERRUPTED
     return SOME_FAILED if counts["failed"] else DONE

@@ -7,15 +7,20 @@ import json
 import logging
 import math
 import os
+import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from data.files import Files
 from sweep import mlflow_values as values
 from sweep.mlflow_ui import chart_views
+from sweep.places import is_remote
 from sweep.record import EpochRecord, SweepRecord, TrialFailure, TrialResult, WantedTrial
+from sweep.store import TrialStore
 
 # Read by MLflow when it is imported, or at its first request. With MLflow's own settings, a server that is down
 # holds each request for four minutes.
@@ -56,15 +61,14 @@ class _Run:
 class Experiment:
     """The experiment of a sweep, created when there is none. Only one process may write it at a time.
 
-    artifacts: where a database that this process opens itself keeps files; a server decides that for itself.
-    folder_of: a trial's key to its folder in the store.
+    What its artifacts are made of is read from `store`, beside which a database that this process opens keeps them.
     """
 
-    def __init__(self, uri: str, record: SweepRecord, artifacts: Path, folder_of: Callable[[str], Path]):
+    def __init__(self, uri: str, record: SweepRecord, store: TrialStore):
         self._client = mlflow.MlflowClient(uri)
         self._record = record
-        self._folder_of = folder_of
-        self._id = self._find_or_create(None if _is_server(uri) else artifacts.absolute().as_uri())
+        self._store = store
+        self._id = self._find_or_create(_artifacts(uri, store))
         self._trials: dict[str, _Run] = {}
         self._summaries: dict[tuple[str, str], _Run] = {}
         self._under_way: set[str] = set()
@@ -74,6 +78,10 @@ class Experiment:
                 self._trials[known.tags[KEY]] = known
             elif SUMMARY in known.tags:
                 self._summaries[known.tags[SUMMARY], known.tags.get(SUMMARY_OF, "")] = known
+            # A sweep has one driver, so whatever runs by MLflow is of one that died.
+            if known.status == "RUNNING":
+                self._client.set_terminated(known.run_id, "KILLED")
+                known.status = "KILLED"
 
     def start(self, trial: WantedTrial) -> None:
         """Show the trial as running, in the run that it has or in a new one."""
@@ -102,9 +110,7 @@ class Experiment:
             tags=[RunTag(name, value) for name, value in tags.items()],
         )
         self._client.log_inputs(run.run_id, [_corpus(result.corpus)])
-        for name in ARTIFACTS:
-            if (path := self._folder_of(trial.key) / name).exists():
-                self._client.log_artifact(run.run_id, str(path))
+        self._keep(run, {name: self._store.trial(trial.key) for name in ARTIFACTS})
         self._end(trial.key, "FINISHED", _milliseconds(result.finished))
 
     def fail(self, trial: WantedTrial, failure: TrialFailure) -> None:
@@ -121,21 +127,50 @@ class Experiment:
         for key in list(self._under_way):
             self._end(key, "KILLED", _now())
 
-    def summarise(self, tests: Mapping[str, Mapping[str, float]]) -> None:
-        """One run a cell with mean, sample standard deviation and n of the test metrics. tests: by trial key."""
+    def sync(self, tables: Iterable[str]) -> None:
+        """Make the experiment what a mirror that was never away would have made it, from the store alone."""
+        results = self._store.results(self._record.wanted)
+        for key, trial in self._record.wanted.items():
+            if key in results:
+                self.finish(trial, results[key])
+            elif (state := self._store.state(key)) != "missing":
+                history = [EpochRecord(**record) for record in self._store.progress(key).get("history", ())]
+                self._add(self._run(trial, _milliseconds(history[0].timestamp) if history else _now()), history)
+                if state == "failed":
+                    self.fail(trial, self._store.failure(key))
+                else:
+                    self._end(key, "KILLED", _milliseconds(history[-1].timestamp) if history else _now())
+        tests = {key: result.test for key, result in results.items()}
+        self.summarise(tests, max((result.finished for result in results.values()), default=0.0))
+        self.keep(tables)
+
+    def summarise(self, tests: Mapping[str, Mapping[str, float]], finished: float) -> None:
+        """One run a cell with mean, sample standard deviation and n of the test metrics.
+
+        tests: by trial key. finished: when the last of them was, in Unix seconds.
+        """
         for cell, wanted in values.summaries(self._record.trials, tests).items():
             run = self._summary("cell", cell, f"summary: {cell}")
             # MLflow cannot take a metric back: a deviation that lost its second seed becomes "not a number".
             wanted = {**dict.fromkeys(run.metrics, math.nan), **wanted}
             changed = {name: value for name, value in wanted.items() if repr(value) != repr(run.metrics.get(name))}
-            self._client.log_batch(run.run_id, metrics=_points(changed, time.time(), step=0))
+            # A correction needs a later time than what it corrects, or MLflow goes on showing the larger of the two.
+            at = time.time() if run.metrics else finished
+            self._client.log_batch(run.run_id, metrics=_points(changed, at, step=0))
             run.metrics = wanted
 
-    def keep(self, tables: Sequence[Path]) -> None:
-        """The sweep's own run, with the tables as its artifacts; a file of the same name is replaced."""
+    def keep(self, tables: Iterable[str]) -> None:
+        """The sweep's own run, with the tables as its artifacts; a file of the same name is replaced. tables: names."""
         run = self._summary("sweep", "", f"tables: {self._record.name}")
-        for path in tables:
-            self._client.log_artifact(run.run_id, str(path))
+        self._keep(run, dict.fromkeys(tables, self._store.sweep(self._record.name)))
+
+    def _keep(self, run: _Run, files: Mapping[str, Files]) -> None:
+        """Log files of the store as artifacts of a run; those that are not there are left out."""
+        with tempfile.TemporaryDirectory() as scratch:
+            for name, source in files.items():
+                with suppress(FileNotFoundError):
+                    (Path(scratch) / name).write_bytes(source.read(name))
+                    self._client.log_artifact(run.run_id, str(Path(scratch) / name))
 
     def _find_or_create(self, artifact_location: str | None) -> str:
         found = self._client.get_experiment_by_name(self._record.name)
@@ -194,6 +229,16 @@ class Experiment:
         return self._summaries[kind, of]
 
 
+def ask(uri: str) -> str | None:
+    """Whether MLflow answers: None, or why it does not."""
+    try:
+        mlflow.MlflowClient(uri).search_experiments(max_results=1)
+    # As in the mirror: there is no common class of what MLflow passes on.
+    except Exception as error:
+        return " ".join(str(error).split())[:300]
+    return None
+
+
 def find_runs(uri: str, sweep: str) -> tuple[str, dict[str, str]] | None:
     """Id of the sweep's experiment and the runs of its trials, by key; None when MLflow does not have it."""
     client = mlflow.MlflowClient(uri)
@@ -202,6 +247,15 @@ def find_runs(uri: str, sweep: str) -> tuple[str, dict[str, str]] | None:
         return None
     runs = _all_runs(client, found.experiment_id)
     return found.experiment_id, {run.data.tags[KEY]: run.info.run_id for run in runs if KEY in run.data.tags}
+
+
+def _artifacts(uri: str, store: TrialStore) -> str | None:
+    """Where a database that this process opens keeps files; None where a server decides that."""
+    if uri.startswith(("http://", "https://")):
+        return None
+    if not is_remote(store.location):
+        return (Path(store.location).absolute() / "artifacts").as_uri()
+    return f"{store.location}/artifacts"
 
 
 def _all_runs(client: Any, experiment: str) -> Iterator[Any]:
@@ -230,10 +284,6 @@ _Item = TypeVar("_Item")
 def _slices(items: Sequence[_Item], size: int) -> Iterator[Sequence[_Item]]:
     for first in range(0, len(items), size):
         yield items[first : first + size]
-
-
-def _is_server(uri: str) -> bool:
-    return uri.startswith(("http://", "https://"))
 
 
 def _milliseconds(seconds: float) -> int:

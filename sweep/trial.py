@@ -4,16 +4,18 @@
 """
 
 import argparse
+import errno
 import json
 import logging
-import platform
+import os
 import socket
+import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import replace
-from importlib.metadata import version
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -27,9 +29,18 @@ from model.precision import at_precision
 from model.randomness import generator
 from model.train import EpochRecord, Training, fit
 from model.update import NonFiniteError
+from sweep.claims import Launch
 from sweep.config import TrialConfig, trial_key
-from sweep.record import RECORD_VERSION, TrialFailure, TrialResult
-from sweep.store import Attempt, SupersededError, TrialStore
+from sweep.ending import ended_in_good_order
+from sweep.environment import environment
+from sweep.record import RECORD_VERSION, FailureKind, TrialFailure, TrialResult
+from sweep.store import Attempt, AttemptLog, SupersededError, TrialStore
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+LOG_TAIL = 20
+GRACE_SECONDS = 60.0
+STOPPED = 3
+"""Exit code of a process that was asked to stop; the same command continues."""
 
 
 class TrialFailedError(RuntimeError):
@@ -40,6 +51,22 @@ class TrialFailedError(RuntimeError):
         self.failure = failure
 
 
+class StoppedError(RuntimeError):
+    """The trial was asked to stop and left a checkpoint from which it continues."""
+
+
+class NoRoomError(OSError):
+    """The store takes no more: full, or read-only. The trial continues from its last checkpoint when it does."""
+
+
+@dataclass(frozen=True)
+class Right:
+    """On whose behalf a trial is trained: the launch that claims it, and the event that asks it to stop."""
+
+    launch: str
+    stop: threading.Event
+
+
 def run_trial(
     config: TrialConfig,
     store: TrialStore,
@@ -48,36 +75,101 @@ def run_trial(
     device: str = "cpu",
     threads: int = 1,
     on_epoch: Callable[[EpochRecord], None] = lambda record: None,
+    right: Right | None = None,
+    key: str | None = None,
 ) -> TrialResult:
     """Train a trial, or continue it from its newest whole checkpoint; if it is done, return its result.
 
-    Raises TrialFailedError when it fails, its cause recorded, and SupersededError when another attempt took over.
-    `on_epoch` is called after each epoch's checkpoint is on disk. Same config, same machine: same bits on CPU.
+    `on_epoch` is called after each epoch's checkpoint is in the store. Same config, same machine: same bits on CPU.
     Sets the number of threads, and how PyTorch uses the CPU, for the whole process.
+    right: by default that of a launch of its own. key: the trial's, if the caller knows it; a corpus that has changed
+    or is missing is then a failure of that trial.
+    Raises TrialFailedError when it fails, its cause recorded; TakenError when another launch trains it;
+    SupersededError when another attempt took over; StoppedError and NoRoomError as they say.
     """
+    if right is None:
+        with Launch(store.launches, "") as own:
+            return run_trial(
+                config, store, corpora, device=device, threads=threads, on_epoch=on_epoch,
+                right=Right(own.id, own.stop), key=key,
+            )  # fmt: skip
     host.set_up(threads)
-    corpus = load(config.data, corpora)
-    key = trial_key(config, corpus.content_hash)
-    if store.state(key) == "done":
-        return store.result(key)
-    attempt = store.begin(key, config.document())
-    started = time.time()
-    training = None
-    with _logged(attempt):
-        try:
-            training = prepare(config, corpus, device)
-            _continue(training, attempt)
-            _train(training, config, corpus, attempt, on_epoch)
-            result = _result(key, config, corpus, training, started)
-        except SupersededError:
+    try:
+        corpus = load(config.data, corpora)
+    except ValueError as error:
+        if key is None:
             raise
-        except Exception as error:
-            failure = _failure(key, error, training.epoch + 1 if training else 0)
-            attempt.fail(failure)
-            attempt.log(f"failed: {failure.message}")
-            raise TrialFailedError(failure) from error
-        attempt.finish(result, training.best)
-    return result
+        with _guarded(store.begin(key, config.document(), right.launch), lambda: 0):
+            raise _ConfigError(str(error)) from error
+    found = trial_key(config, corpus.content_hash)
+    if store.state(found) == "done":
+        return store.result(found)
+    attempt = store.begin(key or found, config.document(), right.launch)
+    trial = _Trial(config, corpus, device, attempt, on_epoch, right.stop)
+    with _guarded(attempt, lambda: trial.epoch), _logged(attempt):
+        if found != attempt.key:
+            raise _ConfigError(
+                f"corpus {corpus.title} here is not the one that was planned with; plan again, or copy it"
+            )
+        return trial.run()
+
+
+class _ConfigError(ValueError):
+    """What was asked for cannot be done here."""
+
+
+@dataclass
+class _Trial:
+    """One attempt at a trial, from the store to the store."""
+
+    config: TrialConfig
+    corpus: Corpus
+    device: str
+    attempt: Attempt
+    on_epoch: Callable[[EpochRecord], None]
+    stop: threading.Event
+    training: Training | None = None
+    saved: float = 0.0
+
+    @property
+    def epoch(self) -> int:
+        return self.training.epoch + 1 if self.training else 0
+
+    def run(self) -> TrialResult:
+        started = time.time()
+        try:
+            training = self.training = prepare(self.config, self.corpus, self.device)
+        except ValueError as error:
+            raise _ConfigError(str(error)) from error
+        found = checkpoint.read_newest(self.attempt.checkpoints)
+        if found is not None:
+            training.restore(found)
+            within = f", step {found.step} of the next" if found.step else ""
+            self.attempt.log(f"continuing after epoch {training.epoch}{within}")
+        self.saved = time.monotonic()
+        config = self.config
+        fit(
+            training, self.corpus, config.schedule, config.train, config.evaluate, config.seed, self._keep, self._is_due
+        )  # fmt: skip
+        result = _result(self.attempt.key, config, self.corpus, training, started)
+        self.attempt.finish(result, training.best)
+        return result
+
+    def _is_due(self) -> bool:
+        return self.stop.is_set() or time.monotonic() - self.saved > self.config.train.checkpoint_minutes * 60
+
+    def _keep(self, record: EpochRecord | None) -> None:
+        assert self.training is not None
+        self.attempt.check()
+        checkpoint.write(self.attempt.checkpoints, self.training.checkpoint())
+        self.saved = time.monotonic()
+        if record is not None:
+            self.attempt.log(describe(record))
+            self.on_epoch(record)
+        if self.stop.is_set():
+            self.attempt.log("stopped")
+            self.attempt.give_up()
+            raise StoppedError(f"trial {self.attempt.key[:12]} was asked to stop; the same command continues it")
 
 
 def prepare(config: TrialConfig, corpus: Corpus, device: str) -> Training:
@@ -88,29 +180,6 @@ def prepare(config: TrialConfig, corpus: Corpus, device: str) -> Training:
     model.to(device)
     update = config.update.build(at_precision(model, config.train.precision))
     return Training(model, update, Plateau(config.train.plateau, config.schedule.warmup))
-
-
-def _continue(training: Training, attempt: Attempt) -> None:
-    saved = checkpoint.read_newest(attempt.checkpoints)
-    if saved is not None:
-        training.restore(saved)
-        attempt.log(f"continuing after epoch {training.epoch}")
-
-
-def _train(
-    training: Training,
-    config: TrialConfig,
-    corpus: Corpus,
-    attempt: Attempt,
-    on_epoch: Callable[[EpochRecord], None],
-) -> None:
-    def keep(record: EpochRecord) -> None:
-        attempt.check()
-        checkpoint.write(attempt.checkpoints, training.checkpoint())
-        attempt.log(describe(record))
-        on_epoch(record)
-
-    fit(training, corpus, config.schedule, config.train, config.evaluate, config.seed, keep)
 
 
 def _result(key: str, config: TrialConfig, corpus: Corpus, training: Training, started: float) -> TrialResult:
@@ -136,39 +205,56 @@ def _result(key: str, config: TrialConfig, corpus: Corpus, training: Training, s
             "epochs": len(history),
             "train_tokens_per_second": corpus.splits["train"].num_tokens * len(history) / seconds,
         },
-        environment=_environment(model),
+        environment=environment(next(model.parameters()).device),
         started=min(started, history[0].timestamp - history[0].seconds),
         finished=time.time(),
     )
 
 
-def _environment(model: torch.nn.Module) -> dict[str, str]:
-    device = next(model.parameters()).device
-    return {
-        "host": socket.gethostname(),
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or "cpu",
-        "threads": str(torch.get_num_threads()),
-        "python": platform.python_version(),
-        **{name: version(name) for name in ("torch", "numpy", "text-vae-sweep")},
-    }
+@contextmanager
+def _guarded(attempt: Attempt, epoch: Callable[[], int]) -> Iterator[None]:
+    """Record why an attempt failed. epoch: in which it is."""
+    try:
+        yield
+    except (SupersededError, StoppedError):
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in NO_ROOM:
+            with suppress(OSError):
+                attempt.give_up()
+            raise NoRoomError(error.errno, f"trial {attempt.key[:12]}: {error.strerror}") from error
+        failure = _failure(attempt, error, epoch())
+        attempt.log(f"failed: {failure.message}")
+        attempt.fail(failure)
+        raise TrialFailedError(failure) from error
 
 
-def _failure(key: str, error: BaseException, epoch: int) -> TrialFailure:
-    if isinstance(error, NonFiniteError):
-        kind = "non-finite"
-    elif isinstance(error, (MemoryError, torch.OutOfMemoryError)):
-        kind = "out-of-memory"
-    else:
-        kind = "error"
+def _failure(attempt: Attempt, error: BaseException, epoch: int) -> TrialFailure:
     return TrialFailure(
-        key=key,
-        kind=kind,
+        key=attempt.key,
+        kind=_kind(error),
         message=str(error) or type(error).__name__,
         traceback="".join(traceback.format_exception(error)),
         epoch=epoch,
         host=socket.gethostname(),
         timestamp=time.time(),
+        attempt=attempt.number,
+        log_tail="\n".join(attempt.lines[-LOG_TAIL:]),
     )
+
+
+def _kind(error: BaseException) -> FailureKind:
+    if isinstance(error, NonFiniteError):
+        return "non-finite"
+    # PyTorch has no class of its own for a CPU that has no memory left.
+    on_cpu = isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
+    if on_cpu or isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return "out-of-memory"
+    return "config" if isinstance(error, _ConfigError) else "error"
+
+
+def default_device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def describe(record: EpochRecord) -> str:
@@ -182,7 +268,7 @@ def describe(record: EpochRecord) -> str:
 @contextmanager
 def _logged(attempt: Attempt) -> Iterator[None]:
     """Warnings of the packages `model` and `data` go to the trial's own log while it runs."""
-    handler = logging.FileHandler(attempt.folder / "log.txt")
+    handler = AttemptLog(attempt)
     loggers = [logging.getLogger(name) for name in ("model", "data")]
     for logger in loggers:
         logger.addHandler(handler)
@@ -191,15 +277,14 @@ def _logged(attempt: Attempt) -> Iterator[None]:
     finally:
         for logger in loggers:
             logger.removeHandler(handler)
-        handler.close()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Train one trial from its config.json, without Ray or MLflow.")
     parser.add_argument("config", type=Path, help="a config.json of the store, or a document of the same form")
-    parser.add_argument("--results", type=Path, default=Path("results"))
+    parser.add_argument("--results", default="results", help="a folder, or a URI such as s3://bucket/results")
     parser.add_argument("--corpora", type=Path, default=Path("corpora"))
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--device", default=default_device())
     parser.add_argument(
         "--threads", type=int, default=1, help="of this process; two trials of one do more than one of two"
     )
@@ -211,15 +296,32 @@ def main() -> None:
     if options.seed is not None:
         config = replace(config, seed=options.seed)
     store = TrialStore(options.results)
-    result = run_trial(
-        config,
-        store,
-        options.corpora,
-        device=options.device,
-        threads=options.threads,
-        on_epoch=lambda record: print(describe(record), flush=True),
-    )
+    try:
+        with Launch(store.launches, "") as this, stoppable(this):
+            result = run_trial(
+                config,
+                store,
+                options.corpora,
+                device=options.device,
+                threads=options.threads,
+                on_epoch=lambda record: print(describe(record), flush=True),
+                right=Right(this.id, this.stop),
+            )
+    except StoppedError as error:
+        sys.stderr.write(f"stopped: {error}\n")
+        sys.exit(STOPPED)
     print(result.to_json())
+
+
+@contextmanager
+def stoppable(this: Launch) -> Iterator[None]:
+    """For a process that trains one trial: Ctrl-C and SIGTERM have it leave a checkpoint first."""
+
+    def say(sentence: str) -> None:
+        sys.stderr.write(sentence + "\n")
+
+    with ended_in_good_order(this, GRACE_SECONDS, say, lambda: os._exit(STOPPED)):
+        yield
 
 
 if __name__ == "__main__":

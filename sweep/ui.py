@@ -9,12 +9,13 @@ from pathlib import Path
 from sweep.mirror import redacted
 from sweep.mlflow_ui import chart_links, compare_link, served
 from sweep.record import SweepRecord
+from sweep.store import TrialStore
 from sweep.tracking import find_runs
 
 SQLITE = "sqlite:///"
 
 
-def show(uri: str, record: SweepRecord, artifacts: Path, port: int) -> None:
+def show(uri: str, record: SweepRecord, store: TrialStore, port: int) -> None:
     """Print the links to a sweep's pages, and serve them until Ctrl-C unless `uri` is a server already.
 
     Raises ValueError when MLflow has no runs of the sweep, or the port is taken.
@@ -26,7 +27,7 @@ def show(uri: str, record: SweepRecord, artifacts: Path, port: int) -> None:
         raise ValueError(f"MLflow at {redacted(uri)} has no sweep '{record.name}'; 'sweep run' writes it there")
     experiment, runs = found
     is_server = uri.startswith("http")
-    with nullcontext(redacted(uri)) if is_server else served(uri, artifacts, port) as server:
+    with nullcontext(redacted(uri)) if is_server else served(uri, Path(store.location) / "artifacts", port) as server:
         for title, link in chart_links(server, experiment, record).items():
             sys.stdout.write(f"charts of {title}: {link}\n")
         sys.stdout.write(f"one trial of each cell compared: {compare_link(server, experiment, _first(record, runs))}\n")

@@ -1,6 +1,7 @@
 """The epoch loop: what it records, that it continues exactly, and that evaluation is accounted as defined."""
 
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from data.batch import num_batches, sequential_batches
 from data.corpus import Corpus
+from data.files import LocalFiles
 from model import checkpoint
 from model.core import Bound, TextModel
 from model.evaluate import EvaluateConfig, evaluate, metrics
@@ -32,10 +34,16 @@ def make(corpus: Corpus, seed: int = 3) -> Training:
     return Training(model, Joint().build(model), Plateau(PlateauConfig(), 2.0))
 
 
-def run(training: Training, corpus: Corpus, evaluation: EvaluateConfig, epochs: int = 4) -> list[EpochRecord]:
+def run(
+    training: Training, corpus: Corpus, evaluation: EvaluateConfig, epochs: int = 4, config: TrainConfig = TRAIN
+) -> list[EpochRecord]:
     records: list[EpochRecord] = []
-    config = TRAIN.model_copy(update={"epochs": epochs})
-    fit(training, corpus, Linear(epochs=2), config, evaluation, 3, records.append)
+
+    def keep(record: EpochRecord | None) -> None:
+        assert record is not None, "nobody asked for a checkpoint within an epoch"
+        records.append(record)
+
+    fit(training, corpus, Linear(epochs=2), config.model_copy(update={"epochs": epochs}), evaluation, 3, keep)
     return records
 
 
@@ -59,9 +67,10 @@ def test_stopped_and_continued_equals_never_stopped(corpus: Corpus, tmp_path: Pa
     whole, first = make(corpus), make(corpus)
     uninterrupted = run(whole, corpus, EvaluateConfig())
     run(first, corpus, EvaluateConfig(), epochs=2)
-    checkpoint.write(tmp_path, first.checkpoint())
+    files = LocalFiles(tmp_path)
+    checkpoint.write(files, first.checkpoint())
     second = make(corpus, seed=4)
-    saved = checkpoint.read_newest(tmp_path)
+    saved = checkpoint.read_newest(files)
     assert saved is not None
     second.restore(saved)
     run(second, corpus, EvaluateConfig())
@@ -102,9 +111,8 @@ def test_steps_that_are_not_finite_end_the_epoch_and_nothing_is_recorded(corpus:
 
 
 def test_allowed_steps_that_are_not_finite_are_skipped_and_counted(corpus: Corpus) -> None:
-    training, records = poisoned(make(corpus), {2, 3}), []
-    allowing = TRAIN.model_copy(update={"epochs": 2, "max_skipped_steps": 2})
-    fit(training, corpus, Linear(epochs=2), allowing, EvaluateConfig(), 3, records.append)
+    allowing = TRAIN.model_copy(update={"max_skipped_steps": 2})
+    records = run(poisoned(make(corpus), {2, 3}), corpus, EvaluateConfig(), 2, allowing)
     assert [record.train["skipped_steps"] for record in records] == [2, 0]
     for record in records:
         assert all(math.isfinite(value) for value in record.train.values())
@@ -115,7 +123,7 @@ def test_allowed_steps_that_are_not_finite_are_skipped_and_counted(corpus: Corpu
 def test_an_epoch_of_which_nothing_is_left_fails_whatever_is_allowed(corpus: Corpus) -> None:
     allowing = TRAIN.model_copy(update={"max_skipped_steps": 10**6})
     with pytest.raises(NonFiniteError, match="in epoch 1, 10 of 10 steps"):
-        fit(poisoned(make(corpus), set(range(1, 11))), corpus, Linear(epochs=2), allowing, EvaluateConfig(), 3, print)
+        run(poisoned(make(corpus), set(range(1, 11))), corpus, EvaluateConfig(), config=allowing)
 
 
 def test_clipped_steps_and_the_largest_kl_are_recorded(corpus: Corpus) -> None:
@@ -146,8 +154,9 @@ def test_bf16_learns_and_continues_bit_for_bit(corpus: Corpus, tmp_path: Path) -
     whole, first, second = make_bf16(), make_bf16(), make_bf16(4)
     run(whole, corpus, EvaluateConfig(), epochs=3)
     run(first, corpus, EvaluateConfig(), epochs=2)
-    checkpoint.write(tmp_path, first.checkpoint())
-    saved = checkpoint.read_newest(tmp_path)
+    files = LocalFiles(tmp_path)
+    checkpoint.write(files, first.checkpoint())
+    saved = checkpoint.read_newest(files)
     assert saved is not None
     second.restore(saved)
     run(second, corpus, EvaluateConfig(), epochs=3)
@@ -190,14 +199,12 @@ def test_evaluation_sums_what_the_model_says(corpus: Corpus) -> None:
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(
     corpus: Corpus, tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    training = make(corpus)
-    kept = training.checkpoint
+    training, files = make(corpus), LocalFiles(tmp_path)
     training.keep_best()
-    checkpoint.write(tmp_path / "one", kept())
+    checkpoint.write(files, training.checkpoint())
     run(training, corpus, EvaluateConfig(), epochs=1)
-    checkpoint.write(tmp_path / "two", kept())
-    newest = tmp_path / "one" / "epoch-00001"
-    (tmp_path / "two" / "epoch-00001").rename(newest)
+    checkpoint.write(files, training.checkpoint())
+    newest = tmp_path / "epoch-00001"
     weights = newest / "weights.safetensors"
     content = weights.read_bytes()
     match damage:
@@ -209,13 +216,22 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(
             weights.unlink()
         case "no manifest":
             (newest / "manifest.json").unlink()
-    found = checkpoint.read_newest(tmp_path / "one")
+    found = checkpoint.read_newest(files)
     assert found is not None
-    assert found.epoch == 0
-    assert "epoch-00001 is damaged" in caplog.text
+    assert (found.epoch, found.step) == (0, 0)
+    assert re.search(r"damaged: checkpoint epoch-00001 \(.+\); using epoch-00000", caplog.text)
 
 
-def test_a_new_checkpoint_replaces_the_old(corpus: Corpus, tmp_path: Path) -> None:
+def test_when_all_are_damaged_training_starts_anew_and_says_so(
+    corpus: Corpus, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    checkpoint.write(LocalFiles(tmp_path), make(corpus).checkpoint())
+    (tmp_path / "epoch-00000" / "weights.safetensors").unlink()
+    assert checkpoint.read_newest(LocalFiles(tmp_path)) is None
+    assert re.search(r"damaged: checkpoint epoch-00000 \(.+\); .* starting from the beginning", caplog.text)
+
+
+def test_a_new_checkpoint_replaces_all_but_the_one_before(corpus: Corpus, tmp_path: Path) -> None:
     training = make(corpus)
     fit(
         training,
@@ -224,10 +240,11 @@ def test_a_new_checkpoint_replaces_the_old(corpus: Corpus, tmp_path: Path) -> No
         TRAIN,
         EvaluateConfig(),
         3,
-        lambda record: checkpoint.write(tmp_path, training.checkpoint()),
+        lambda record: checkpoint.write(LocalFiles(tmp_path), training.checkpoint()),
     )
-    assert [path.name for path in tmp_path.iterdir()] == ["epoch-00004"]
+    assert {path.name for path in tmp_path.iterdir()} == {"epoch-00003", "epoch-00004"}
 
 
 def test_no_checkpoint_is_none(tmp_path: Path) -> None:
-    assert checkpoint.read_newest(tmp_path / "nothing") is None
+    assert checkpoint.read_newest(LocalFiles(tmp_path / "nothing")) is None
+    assert checkpoint.read_state(LocalFiles(tmp_path / "nothing")) is None

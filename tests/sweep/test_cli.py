@@ -70,21 +70,23 @@ class Workplace:
         assert done.returncode == code, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done
 
-    def sweep_here(self, *arguments: str) -> tuple[int, str, str]:
-        """The same in this process, which saves the imports: exit code, standard output, standard error."""
+    def sweep_here(self, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+        """The same in this process, which saves the imports: for commands that start no Ray."""
         out, errors = io.StringIO(), io.StringIO()
         capture = contextlib.redirect_stdout(out), contextlib.redirect_stderr(errors)
-        with pytest.MonkeyPatch.context() as patch, capture[0], capture[1]:
+        with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings(), capture[0], capture[1]:
+            warnings.simplefilter("default")  # not pytest's, which makes errors of them
             for name, value in self.environment.items():
                 patch.setenv(name, value)
             patch.chdir(self.folder)
             patch.setattr(sys, "argv", ["sweep", *arguments])
-            patch.setattr(warnings, "showwarning", warnings.showwarning)
             with pytest.raises(SystemExit) as ended:
                 main()
-        code = ended.value.code
-        assert isinstance(code, int)
-        return code, out.getvalue(), errors.getvalue()
+        # typer leaves by itself with no code when a command has come to its end.
+        done = subprocess.CompletedProcess(arguments, int(ended.value.code or 0), out.getvalue(), errors.getvalue())
+        assert done.returncode == code, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
+        assert "ray" not in sys.modules, "a process of its own is the place for that"
+        return done
 
     def results(self) -> dict[str, bytes]:
         paths = sorted((self.folder / "results" / "trials").glob("*/result.json"))
@@ -114,7 +116,7 @@ def test_a_sweep_is_run_once_and_grows(workplace: Workplace) -> None:
     tables = {path.name: path.read_bytes() for path in folder.glob("table.*")}
     assert set(tables) == {f"table.{suffix}" for suffix in ("txt", "md", "tex", "csv", "json")}
 
-    again = workplace.sweep("run", "tiny.yaml")
+    again = workplace.sweep_here("run", "tiny.yaml")
     assert again.stdout == first.stdout
     assert "4 done" in again.stderr
     assert "running" not in again.stderr
@@ -126,24 +128,24 @@ def test_a_sweep_is_run_once_and_grows(workplace: Workplace) -> None:
     assert len(workplace.results()) == 8
     assert trained.items() <= workplace.results().items()
 
-    shared = workplace.sweep("run", "tiny.yaml", "name=other", "seeds=[1]")
+    shared = workplace.sweep_here("run", "tiny.yaml", "name=other", "seeds=[1]")
     assert "4 trials wanted, 4 done" in shared.stderr
     assert len(workplace.results()) == 8
 
-    status = json.loads(workplace.sweep("status", "tiny", "--json").stdout)
+    status = json.loads(workplace.sweep_here("status", "tiny", "--json").stdout)
     assert (status["done"], status["missing"], len(status["trials"])) == (8, 0, 8)
     assert (
         "tiny (eight trials): 8 trials wanted"
-        in workplace.sweep("plan", "tiny.yaml", "seeds=2", "about=eight trials").stdout
+        in workplace.sweep_here("plan", "tiny.yaml", "seeds=2", "about=eight trials").stdout
     )
-    plan = json.loads(workplace.sweep("plan", "tiny.yaml", "seeds=3", "--json").stdout)
+    plan = json.loads(workplace.sweep_here("plan", "tiny.yaml", "seeds=3", "--json").stdout)
     assert (plan["wanted"], plan["done"], plan["missing"]) == (12, 8, 4)
     assert plan["expected_seconds"] > 0
-    assert workplace.sweep("table", "tiny").stdout == grown.stdout
-    assert "\\toprule" in workplace.sweep("table", "tiny", "--format", "tex").stdout
-    sizes = workplace.sweep("table", "tiny", "--data").stdout
+    assert workplace.sweep_here("table", "tiny").stdout == grown.stdout
+    assert "\\toprule" in workplace.sweep_here("table", "tiny", "--format", "tex").stdout
+    sizes = workplace.sweep_here("table", "tiny", "--data").stdout
     assert "tiny" in sizes
-    json.loads(workplace.sweep("table", "tiny", "--json").stdout)
+    json.loads(workplace.sweep_here("table", "tiny", "--json").stdout)
 
 
 @pytest.mark.slow
@@ -159,7 +161,10 @@ def test_a_failing_trial_does_not_stop_the_others(workplace: Workplace) -> None:
     assert "(non-finite)" in done.stderr
     assert "in epoch 1, " in done.stderr
     assert len(workplace.results()) == 2
-    assert "failed: Standard / LSTM-LM / seed 0: " in workplace.sweep("status", "tiny").stdout
+    status = workplace.sweep_here("status", "tiny").stdout
+    assert "failed: Standard / LSTM-LM / seed 0: non-finite: in epoch 1, " in status
+    # One cause, told once.
+    assert workplace.sweep_here("failures", "tiny").stdout.startswith("2 trials: non-finite: in epoch 1, ")
     assert "Traceback" not in done.stderr
     assert not (workplace.folder / "results" / "mlflow.db").exists()
 
@@ -176,15 +181,22 @@ def test_an_interrupted_sweep_says_how_to_go_on(workplace: Workplace, number: si
     process.send_signal(number)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 3, errors
+    assert "  stopping: 60 s for what runs to leave a checkpoint" in errors
     assert "stopped with 4 trials left; 'sweep run tiny.yaml train.epochs=100000" in errors
     assert "Traceback" not in errors
     assert workplace.results() == {}
+    # Whatever had begun can be continued, and says that it was stopped.
+    assert begun(trials)
+    for folder in begun(trials):
+        assert list(folder.glob("checkpoint/epoch-*/manifest.json"))
+        assert (folder / "log.txt").read_text().splitlines()[-1] == "stopped"
+    assert list((workplace.folder / "results" / "launches").iterdir()) == []
 
 
 @pytest.mark.slow
 def test_a_killed_driver_is_continued_by_the_same_command(workplace: Workplace) -> None:
     """SIGKILL in mid-training; the second run ends with the numbers of a run that nobody disturbed."""
-    command = ["run", "tiny.yaml", "train.epochs=20", "train.plateau.patience=20"]
+    command = ["run", "tiny.yaml", "--no-tracking", "train.epochs=20", "train.plateau.patience=20"]
     process = subprocess.Popen(
         [SWEEP, *command], cwd=workplace.folder, env=workplace.environment, stderr=subprocess.DEVNULL
     )
@@ -238,6 +250,10 @@ def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
         time.sleep(0.1)
 
 
+def begun(trials: Path) -> list[Path]:
+    return [path.parent for path in trials.glob("*/config.json")]
+
+
 def numbers(result: bytes) -> dict[str, object]:
     """A result without what depends on the clock and the process."""
     fields: dict[str, object] = json.loads(result)
@@ -245,7 +261,7 @@ def numbers(result: bytes) -> dict[str, object]:
     assert isinstance(history, list)
     for record in history:
         del record["timestamp"], record["seconds"]
-    for name in ("cost", "environment", "started", "finished"):
+    for name in ("cost", "environment", "started", "finished", "sha256"):
         del fields[name]
     return fields
 
@@ -255,10 +271,10 @@ def test_one_trial_without_ray(workplace: Workplace) -> None:
     assert result["config"]["model"]["samples"] == 2
     assert list(workplace.results()) == [result["key"]]
     diverging = ["LSTM-LM", "Standard", "update.learning_rate=3.0e+38", "update.clip=1.0e+38"]
-    failed = workplace.sweep("trial", "tiny.yaml", *diverging, code=1).stderr.splitlines()[-1]
+    failed = workplace.sweep_here("trial", "tiny.yaml", *diverging, code=1).stderr.splitlines()[-1]
     assert failed.startswith("failed: trial ")
     assert "in epoch 1, " in failed
-    assert "choose 2 cells of tiny" in workplace.sweep("trial", "tiny.yaml", "Standard", code=2).stderr
+    assert "choose 2 cells of tiny" in workplace.sweep_here("trial", "tiny.yaml", "Standard", code=2).stderr
 
 
 MISTAKES = {
@@ -315,27 +331,18 @@ NEEDS_RAY = ("too many CPUs", "no such address")
 def test_a_mistake_is_one_sentence_and_leaves_nothing(workplace: Workplace, mistake: str) -> None:
     (old, new), command, expected = MISTAKES[mistake]
     workplace.write(SPEC.replace(old, new) if old else SPEC)
-    if mistake in NEEDS_RAY:
-        done = workplace.sweep(*command, code=2)
-        code, out, errors = done.returncode, done.stdout, done.stderr
-    else:
-        code, out, errors = workplace.sweep_here(*command)
-    complaint = [line for line in errors.splitlines() if not line.startswith("tiny: ")]
-    assert code == 2
-    assert len(complaint) == 1, errors
-    assert complaint[0].startswith(expected), errors
+    done = (workplace.sweep if mistake in NEEDS_RAY else workplace.sweep_here)(*command, code=2)
+    complaint = [line for line in done.stderr.splitlines() if not line.startswith("tiny: ")]
+    assert len(complaint) == 1, done.stderr
+    assert complaint[0].startswith(expected), done.stderr
     assert workplace.nothing_left()
-    assert out == ""
+    assert done.stdout == ""
 
 
 def test_usage_errors_are_code_2(workplace: Workplace) -> None:
     for arguments in (["nonsense"], ["run"], ["run", "--nonsense"]):
-        code, _, errors = workplace.sweep_here(*arguments)
-        assert code == 2
-        assert errors
-    code, out, _ = workplace.sweep_here("run", "--help")
-    assert code == 0
-    assert "Train what is missing" in out
+        assert workplace.sweep_here(*arguments, code=2).stderr
+    assert "Train what is missing" in workplace.sweep_here("run", "--help").stdout
 
 
 def test_corpora_are_imported_and_listed(workplace: Workplace) -> None:
@@ -343,16 +350,16 @@ def test_corpora_are_imported_and_listed(workplace: Workplace) -> None:
     source.mkdir()
     for name in ("train", "valid", "test"):
         (source / f"{name}.txt").write_text(f"some {name} words\n\nand more\n")
-    done = workplace.sweep("data", "import", "mine", str(source))
+    done = workplace.sweep_here("data", "import", "mine", str(source))
     assert "1 of 3 lines are empty and are dropped" in done.stderr
-    listed = {row["name"]: row for row in json.loads(workplace.sweep("data", "list", "--json").stdout)}
+    listed = {row["name"]: row for row in json.loads(workplace.sweep_here("data", "list", "--json").stdout)}
     assert {"mine", "tiny", "ptb", "yahoo", "grammar"} <= set(listed)
     assert listed["mine"]["sentences"] == "2 / 2 / 2"
     assert listed["ptb"]["sentences"] == "–"
     assert "sweep data fetch ptb" in listed["ptb"]["note"]
-    shown = workplace.sweep("data", "list").stdout
+    shown = workplace.sweep_here("data", "list").stdout
     assert "The text is the user's own" in shown
     assert "licence, or how to get it" in shown
-    refused = workplace.sweep("data", "import", "mine", str(source), code=2).stderr
+    refused = workplace.sweep_here("data", "import", "mine", str(source), code=2).stderr
     assert "pass --force to replace it" in refused
-    assert "error" in workplace.sweep("data", "import", "../mine", str(source), code=2).stderr
+    assert "error" in workplace.sweep_here("data", "import", "../mine", str(source), code=2).stderr

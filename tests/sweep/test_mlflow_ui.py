@@ -21,6 +21,7 @@ from sweep.mirror import Mirror, default_uri
 from sweep.mlflow_ui import chart_links, chart_views, compare_link, served
 from sweep.mlflow_values import MEASURED
 from sweep.record import EpochRecord, SweepRecord, TrialResult, WantedTrial
+from sweep.store import TrialStore
 from sweep.tracking import find_runs
 
 FLAGS = "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-sync"
@@ -143,7 +144,7 @@ def page(link: str, profile: Path, awaited: str) -> str:
 
 
 def mirror_all(folder: Path) -> None:
-    mirror = Mirror(default_uri(folder), RECORD, folder / "artifacts", lambda key: folder / key)
+    mirror = Mirror(default_uri(folder), RECORD, TrialStore(folder))
     assert mirror.open() is None
     for trial in TRIALS:
         mirror.finished(trial, result_of(trial))

@@ -20,6 +20,7 @@ from sweep.mirror import Mirror, default_uri
 from sweep.mlflow_ui import served
 from sweep.mlflow_values import flat
 from sweep.record import EpochRecord, SweepRecord, TrialFailure, TrialResult, WantedTrial
+from sweep.store import TrialStore
 
 BEGAN = 1_790_000_000.0
 CORPUS = {"title": "PTB", "content_hash": "c0ffee" * 10, "vocabulary": 10, "sentences": {"train": 5}, "tokens": {}}
@@ -74,16 +75,19 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def store(tmp_path: Path, empty_database: Path) -> Path:
+    """The folder of a store, with that database in it."""
     shutil.copy(empty_database, tmp_path)
     return tmp_path
 
 
-def folder_in(store: Path) -> Callable[[str], Path]:
-    return lambda key: store / "trials" / key
+def folder_of(store: Path, trial: WantedTrial) -> Path:
+    folder = store / "trials" / trial.key
+    folder.mkdir(parents=True)
+    return folder
 
 
 def opened(store: Path, uri: str | None = None) -> Mirror:
-    mirror = Mirror(uri or default_uri(store), RECORD, store / "artifacts", folder_in(store))
+    mirror = Mirror(uri or default_uri(store), RECORD, TrialStore(store))
     assert mirror.open() is None
     return mirror
 
@@ -115,8 +119,7 @@ def artifacts_of(uri: str, run: Any) -> set[str]:
 
 
 def test_a_run_shows_the_whole_trial(store: Path) -> None:
-    folder = folder_in(store)(FIRST.key)
-    folder.mkdir(parents=True)
+    folder = folder_of(store, FIRST)
     for name in ("config.json", "result.json", "weights.safetensors", "log.txt"):
         (folder / name).write_text(name)
     mirror = opened(store)
@@ -186,7 +189,7 @@ def test_an_interrupted_trial_is_killed_and_goes_on_in_the_same_run(store: Path)
 
 def test_a_run_left_by_a_killed_driver_is_completed(store: Path) -> None:
     # What `kill -9` leaves: a run that says RUNNING for ever, and not even its params.
-    experiment = tracking.Experiment(default_uri(store), RECORD, store / "artifacts", folder_in(store))
+    experiment = tracking.Experiment(default_uri(store), RECORD, TrialStore(store))
     left = experiment._client.create_run(
         experiment._id, tags={"sweep.trial_key": FIRST.key}, run_name=FIRST.name
     ).info.run_id
@@ -216,9 +219,9 @@ def test_a_failure_is_told_and_forgotten_when_the_trial_succeeds(store: Path) ->
 
 
 def test_summaries_follow_the_seeds(store: Path) -> None:
-    tables = [store / "table.md", store / "table.csv"]
-    for path in tables:
-        path.write_text("numbers")
+    tables = ["table.md", "table.csv"]
+    for name in tables:
+        TrialStore(store).sweep("paper").publish(name, b"numbers")
     for num_seeds in (1, 2, 3, 1):
         mirror = opened(store)
         for trial in TRIALS[:num_seeds]:
@@ -288,7 +291,7 @@ def test_a_server_that_never_answers_costs_a_warning_and_no_time(store: Path, mo
 
 def check_away(store: Path, uri: str) -> None:
     """Nothing waits for MLflow: its own client would hold each of these calls for four minutes."""
-    mirror = Mirror(uri, RECORD, store / "artifacts", folder_in(store))
+    mirror = Mirror(uri, RECORD, TrialStore(store))
     began = time.monotonic()
     warning = mirror.open()
     assert time.monotonic() - began < 60
@@ -302,7 +305,7 @@ def check_away(store: Path, uri: str) -> None:
     at_end = mirror.close()
     assert time.monotonic() - began < 90
     assert at_end is not None
-    assert "run the same command again" in at_end
+    assert "'sweep sync paper' writes them when it is back" in at_end
     assert "secret" not in warning + at_end
 
 
@@ -332,19 +335,15 @@ def test_what_was_missed_while_mlflow_was_away_is_caught_up(store: Path, monkeyp
 
 
 def test_a_record_that_is_refused_holds_up_no_other(store: Path) -> None:
-    def folder_of(key: str) -> Path:
-        if key == FIRST.key:
-            raise OSError("disk gone")
-        return store / key
-
-    mirror = Mirror(default_uri(store), RECORD, store / "artifacts", folder_of)
-    mirror.open()
+    # What is to be its artifact cannot be read: a folder of that name.
+    (folder_of(store, FIRST) / "result.json").mkdir()
+    mirror = opened(store)
     for trial in TRIALS:
         play(mirror, trial)
     warning = mirror.close()
     assert warning is not None
     assert "lacks 1 record" in warning
-    assert "disk gone" in warning
+    assert "Is a directory" in warning
     statuses = {name: run.info.status for name, run in runs_of(store).items()}
     assert statuses.pop(FIRST.name) == "KILLED"
     assert set(statuses.values()) == {"FINISHED"}
@@ -353,9 +352,7 @@ def test_a_record_that_is_refused_holds_up_no_other(store: Path) -> None:
 @pytest.mark.slow
 def test_a_server_is_mirrored_to_as_a_database_is(store: Path, free_port: int) -> None:
     with served(default_uri(store), store / "served", free_port) as uri:
-        folder = folder_in(store)(FIRST.key)
-        folder.mkdir(parents=True)
-        (folder / "result.json").write_text("{}")
+        (folder_of(store, FIRST) / "result.json").write_text("{}")
         for _ in range(2):
             mirror = opened(store, uri)
             play(mirror, FIRST)

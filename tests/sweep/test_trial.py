@@ -29,7 +29,7 @@ DOCUMENT = {
 def numbers(result: TrialResult) -> dict[str, object]:
     """A result without what depends on the clock."""
     fields = json.loads(result.to_json())
-    for name in ("cost", "started", "finished", "environment"):
+    for name in ("cost", "started", "finished", "environment", "sha256"):
         fields.pop(name)
     for record in fields["history"]:
         record.pop("timestamp")
@@ -49,10 +49,10 @@ def test_a_trial_leaves_its_record(lines_corpus: Path, tmp_path: Path) -> None:
     assert result.test["nll"] == pytest.approx(result.test["rec"] + 2 * result.test["kl"])
     assert not result.is_bound
     assert dict(result.valid) == dict(result.history[result.best_epoch - 1].valid)
-    folder = store.folder(result.key)
-    assert {path.name for path in folder.iterdir()} == {
-        "attempt.json", "config.json", "log.txt", "result.json", "weights.safetensors",
-    }  # fmt: skip
+    folder = tmp_path / "results" / "trials" / result.key
+    assert {path.name for path in folder.iterdir()} == {"config.json", "log.txt", "result.json", "weights.safetensors"}
+    # The launch of its own that a trial has when none is given.
+    assert store.launches.names() == set()
     assert len((folder / "log.txt").read_text().splitlines()) == len(result.history)
     assert TrialConfig.parse(json.loads((folder / "config.json").read_text())) == config
 
@@ -83,9 +83,7 @@ def test_stopped_and_continued_equals_never_stopped(lines_corpus: Path, tmp_path
     assert seen == list(range(stop + 1, len(whole.history) + 1))
     assert numbers(continued) == numbers(whole)
     weights = "weights.safetensors"
-    assert (store.folder(whole.key) / weights).read_bytes() == (
-        TrialStore(tmp_path / "whole").folder(whole.key) / weights
-    ).read_bytes()
+    assert store.trial(whole.key).read(weights) == TrialStore(tmp_path / "whole").trial(whole.key).read(weights)
 
 
 def test_a_trial_that_diverges_fails_with_its_epoch_and_batch(lines_corpus: Path, tmp_path: Path) -> None:
@@ -95,7 +93,9 @@ def test_a_trial_that_diverges_fails_with_its_epoch_and_batch(lines_corpus: Path
         run_trial(TrialConfig.parse(diverging), store, lines_corpus)
     failure = raised.value.failure
     assert failure.kind == "non-finite"
-    assert failure.epoch == 1
+    assert (failure.epoch, failure.attempt) == (1, 1)
+    assert failure.log_tail == ""
+    assert store.log(failure.key) == f"failed: {failure.message}\n"
     assert NonFiniteError.__name__ in failure.traceback
     assert store.state(failure.key) == "failed"
     assert store.failure(failure.key) == failure
@@ -112,7 +112,10 @@ def test_a_failed_trial_continues_when_asked_again(lines_corpus: Path, tmp_path:
 
     with pytest.raises(TrialFailedError, match="the disk went away"):
         run_trial(config, store, lines_corpus, on_epoch=break_down)
-    assert store.failure(whole.key).kind == "error"
+    failure = store.failure(whole.key)
+    assert (failure.kind, failure.epoch, failure.attempt) == ("error", 3, 1)
+    assert [line.split("  ")[1] for line in failure.log_tail.splitlines()] == ["epoch 1", "epoch 2"]
+    assert store.log(whole.key).splitlines() == [*failure.log_tail.splitlines(), "failed: the disk went away"]
     assert numbers(run_trial(config, store, lines_corpus)) == numbers(whole)
     assert store.state(whole.key) == "done"
 

@@ -1,0 +1,130 @@
+"""What a sweep stands on, examined before it is run for weeks."""
+
+import os
+import stat
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from sweep.config import TrialConfig
+from sweep.mirror import default_uri, redacted
+from sweep.plan import make_plan
+from sweep.spec import SweepSpec
+from sweep.store import TrialStore
+
+MAX_SKEW = 5.0
+"""Seconds by which the clocks of two machines may differ: a launch is given up for dead after 60 without a sign."""
+COPIES = 7
+"""Of the weights, at the most, that a running trial has on disk: two checkpoints with the best ones, and the last."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    grade: Literal["good", "note", "wrong"]
+    subject: str
+    sentence: str
+
+
+def examine(
+    source: str | None, store: TrialStore, corpora: Path, tracking: str | None, address: str | None
+) -> Sequence[Finding]:
+    """All findings, in the order in which they should be mended. Raises ValueError when `source` is no valid spec."""
+    findings = [_storage(store), *_disk(store, source, corpora), _mlflow(store, tracking), _token(), _gpu()]
+    findings.append(Finding("good", "ray", f"version {version('ray')}"))
+    if address is not None:
+        findings += _cluster(store, address)
+    return findings
+
+
+def _storage(store: TrialStore) -> Finding:
+    try:
+        store.check_writable()
+    except ValueError as error:
+        return Finding("wrong", "storage", str(error))
+    return Finding("good", "storage", f"{store.location} can be written")
+
+
+def _disk(store: TrialStore, source: str | None, corpora: Path) -> Iterator[Finding]:
+    free = store.files.free_bytes()
+    if free is None:
+        yield Finding("note", "disk", f"{store.location} does not say how much room it has")
+        return
+    has = f"{store.location} has {free / 2**30:.1f} GiB free"
+    if source is None:
+        yield Finding("note", "disk", f"{has}; name a sweep to compare with what it needs")
+        return
+    need = _bytes_needed(source, store, corpora)
+    grade: Literal["good", "wrong"] = "good" if need < free else "wrong"
+    yield Finding(grade, "disk", f"{has}, and sweep '{source}' needs up to {need / 2**30:.2f} GiB more")
+
+
+def _bytes_needed(source: str, store: TrialStore, corpora: Path) -> int:
+    """Of the trials that are not done: each leaves its weights, and while it runs has some copies of them."""
+    plan = make_plan(SweepSpec.load(source), corpora)
+    states = store.states(plan.record.wanted)
+    weights = []
+    for trial in plan.missing(states):
+        config = TrialConfig.parse(trial.config)
+        weights.append(4 * plan.parameters[trial.key] + 2000 * config.train.epochs)  # float32, and the history
+    return sum(weights) + (COPIES - 1) * sum(sorted(weights)[-(os.cpu_count() or 1) :])
+
+
+def _mlflow(store: TrialStore, tracking: str | None) -> Finding:
+    from sweep.tracking import ask
+
+    try:
+        uri = tracking or default_uri(store.location)
+    except ValueError as error:
+        return Finding("note", "mlflow", str(error))
+    if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
+        return Finding("good", "mlflow", f"{uri} will be made by the first run")
+    problem = ask(uri)
+    if problem is None:
+        return Finding("good", "mlflow", f"{redacted(uri)} answers")
+    return Finding("wrong", "mlflow", f"{redacted(uri)} does not answer ({problem}); training would go on without it")
+
+
+def _token() -> Finding:
+    mode = os.environ.get("RAY_AUTH_MODE", "token")
+    if mode != "token":
+        return Finding(
+            "wrong", "ray token", f"RAY_AUTH_MODE is {mode}: whoever reaches a node runs code on it; set token"
+        )
+    path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH", Path.home() / ".ray" / "auth_token"))
+    if "RAY_AUTH_TOKEN" in os.environ:
+        return Finding("good", "ray token", "from RAY_AUTH_TOKEN")
+    if not path.exists():
+        return Finding(
+            "good", "ray token", "none here: a local cluster gets one of its own, an existing one needs its own"
+        )
+    if stat.S_IMODE(path.stat().st_mode) & 0o077:
+        return Finding("wrong", "ray token", f"others can read {path}; chmod 600 {path}")
+    return Finding("good", "ray token", f"from {path}")
+
+
+def _gpu() -> Finding:
+    if not torch.cuda.is_available():
+        return Finding("note", "gpu", "none here; trials run on the CPU unless the cluster has one")
+    names = ", ".join(torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count()))
+    return Finding("good", "gpu", f"{names}, CUDA {torch.version.cuda}")
+
+
+def _cluster(store: TrialStore, address: str) -> Iterator[Finding]:
+    from sweep.launch import visit_nodes
+
+    before = time.time()
+    visits = visit_nodes(address, str(store.location))
+    for visit in visits:
+        subject = f"node {visit.host}"
+        if visit.problem:
+            yield Finding("wrong", subject, visit.problem)
+            continue
+        skew = max(before - visit.time, visit.time - time.time(), 0.0)
+        if skew > MAX_SKEW:
+            yield Finding("wrong", subject, f"its clock is {skew:.0f} s off; run a time service on all nodes")
+        yield Finding("good", subject, f"shares {store.location}, Ray {visit.ray}, {visit.gpus} GPUs")

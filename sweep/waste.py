@@ -1,0 +1,62 @@
+"""What a store holds that is of no use any more."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from data.files import PARTIAL
+from sweep.claims import find
+from sweep.store import ATTEMPTS, CHECKPOINT, CONFIG, FAILURE, LOG, RESULT, WEIGHTS, TrialStore
+
+TRIAL_FILES = (CONFIG, RESULT, FAILURE, WEIGHTS, LOG)
+
+
+@dataclass(frozen=True)
+class Waste:
+    """A file or folder of the store that may go. size: in bytes."""
+
+    name: str
+    size: int
+    why: str
+
+
+def find_waste(store: TrialStore) -> list[Waste]:
+    """Files that nobody needs: what was left of done trials, of dead processes, and of trials that no sweep asks for.
+
+    Results and the weights beside them are never among them. Trials under way are left alone.
+    Raises ValueError when a recorded sweep cannot be read, for then nobody knows what it asks for.
+    """
+    wanted = {key for record in store.all_recorded() for key in record.wanted}
+    sizes = store.files.sizes()
+    launches = {name for name in store.launches.names() if name.endswith(".json")}
+    alive = {
+        name for name in launches if (facts := find(store.launches, name.removesuffix(".json"))) and facts.is_alive
+    }
+    of_trial: dict[str, dict[str, int]] = {}
+    waste = []
+    for name, size in sizes.items():
+        room, *rest = name.split("/")
+        if room == "trials" and len(rest) > 1:
+            of_trial.setdefault(rest[0], {})["/".join(rest[1:])] = size
+        elif name.endswith(PARTIAL) and not alive:
+            waste.append(Waste(name, size, "half written by a process that is gone"))
+        elif room == "launches" and f"{rest[0].partition('.')[0]}.json" not in alive:
+            waste.append(Waste(name, size, "of a launch that is gone"))
+    for key, files in of_trial.items():
+        if store.holder(key) is None:
+            waste += _of_trial(key, files, is_wanted=key in wanted)
+    return sorted(waste, key=lambda each: each.name)
+
+
+def _of_trial(key: str, files: dict[str, int], is_wanted: bool) -> Iterator[Waste]:
+    if RESULT not in files and not is_wanted:
+        yield Waste(f"trials/{key}", sum(files.values()), "unfinished, and no sweep asks for it")
+        return
+    if RESULT in files:
+        for folder, why in {CHECKPOINT: "of a done trial", ATTEMPTS: "of a done trial"}.items():
+            inside = [size for name, size in files.items() if name.startswith(f"{folder}/")]
+            if inside:
+                yield Waste(f"trials/{key}/{folder}", sum(inside), why)
+    for name, size in files.items():
+        is_inside = name.startswith((f"{CHECKPOINT}/", f"{ATTEMPTS}/"))
+        if name.endswith(PARTIAL) and not (is_inside and RESULT in files):
+            yield Waste(f"trials/{key}/{name}", size, "half written by a process that is gone")

@@ -1,0 +1,206 @@
+"""What the tests of faults share: a sweep that is run by real processes, and what it must come to."""
+
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mlflow import MlflowClient
+
+from sweep.config import TrialConfig
+from sweep.plan import make_plan
+from sweep.record import SweepRecord
+from sweep.run import write_tables
+from sweep.spec import SweepSpec
+from sweep.store import TrialStore
+from sweep.tracking import KEY, Experiment
+from sweep.trial import run_trial
+from sweep.verify import differences, numbers
+
+SWEEP = Path(sys.executable).with_name("sweep")
+SPEC = """
+name: chaos
+base:
+  data: {kind: lines, name: tiny}
+  model: {embedding_dim: 16, hidden_dim: 24}
+  schedule: {kind: linear, epochs: 2}
+  train: {epochs: 12, batch_size: 4, plateau: {patience: 12}}
+axes:
+  setting:
+    Standard: {model: {inputs: words}}
+    Inputless: {model: {inputs: none}}
+  method:
+    LSTM-LM: {model: lstm_lm, schedule: constant}
+    LSTM-VAE-AVG (L = 2): {model: {kind: lstm_vae, latent_dim: 3, samples: 2, average: true}}
+seeds: 2
+retry: {backoff_seconds: 1}
+"""
+SENTENCES = 300
+
+
+def make_corpus(folder: Path) -> Path:
+    """A corpora root whose corpus 'tiny' takes about a tenth of a second an epoch."""
+    (folder / "tiny").mkdir(parents=True)
+    for name, count in {"train": SENTENCES, "valid": 40, "test": 50}.items():
+        lines = (" ".join(f"w{(i * j) % 23}" for j in range(1, 4 + i % 5)) for i in range(count))
+        (folder / "tiny" / f"{name}.txt").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+@dataclass
+class Sweep:
+    """The sweep of SPEC in a folder, and the counts of what was done to it."""
+
+    folder: Path
+    corpora: Path
+    uri: str = ""
+    address: str = ""
+    extra: dict[str, str] = field(default_factory=dict)
+    launches: int = 0
+    kills: int = 0
+
+    def __post_init__(self) -> None:
+        self.folder.mkdir(exist_ok=True)
+        (self.folder / "chaos.yaml").write_text(SPEC)
+        self.uri = self.uri or f"sqlite:///{self.folder / 'mlflow.db'}"
+
+    @property
+    def store(self) -> TrialStore:
+        return TrialStore(self.folder / "results")
+
+    @property
+    def environment(self) -> dict[str, str]:
+        own = {"SWEEP_RESULTS": str(self.folder / "results"), "SWEEP_CORPORA": str(self.corpora)}
+        return {**os.environ, **own, "MLFLOW_TRACKING_URI": self.uri, **self.extra}
+
+    def command(self, *words: str) -> list[str]:
+        where = ["--address", self.address] if self.address and words[0] == "run" else []
+        return [str(SWEEP), *words, *where]
+
+    def start(self) -> "subprocess.Popen[bytes]":
+        self.launches += 1
+        with (self.folder / f"launch{self.launches}.txt").open("wb") as output:
+            return subprocess.Popen(
+                self.command("run", "chaos.yaml"), cwd=self.folder, env=self.environment, stdout=output, stderr=output
+            )
+
+    def said(self) -> str:
+        """Output of the newest launch."""
+        return (self.folder / f"launch{self.launches}.txt").read_text()
+
+    def finish(self, process: "subprocess.Popen[bytes] | None" = None) -> None:
+        code = (process or self.start()).wait(timeout=240)
+        assert code == 0, self.said()
+        assert "Traceback" not in self.said()
+
+    def workers(self) -> list[int]:
+        """Processes that train a trial of this sweep now."""
+        marker = f"SWEEP_RESULTS={self.folder / 'results'}".encode()
+        found = []
+        for entry in Path("/proc").iterdir():
+            if not entry.name.isdecimal():
+                continue
+            try:
+                is_worker = (entry / "cmdline").read_bytes().startswith(b"ray::ImplicitFunc")
+                if is_worker and marker in (entry / "environ").read_bytes().split(b"\0"):
+                    found.append(int(entry.name))
+            except OSError:
+                continue
+        return found
+
+    def progress(self) -> int:
+        """Epochs that are in the store, of trials done and under way."""
+        trials = self.store.files.names("trials")
+        return sum(
+            12 if self.store.state(key) == "done" else int(self.store.progress(key).get("epoch", 0)) for key in trials
+        )
+
+
+def kill(process: "subprocess.Popen[bytes]") -> None:
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come about"
+        time.sleep(0.05)
+
+
+@dataclass(frozen=True)
+class Undisturbed:
+    """The same sweep trained one by one in this process, and an MLflow that shows it."""
+
+    record: SweepRecord
+    store: TrialStore
+    uri: str
+
+    @classmethod
+    def make(cls, folder: Path, corpora: Path) -> "Undisturbed":
+        spec = folder / "chaos.yaml"
+        spec.write_text(SPEC)
+        record = make_plan(SweepSpec.load(str(spec)), corpora).record
+        store, uri = TrialStore(folder / "results"), f"sqlite:///{folder / 'mlflow.db'}"
+        for trial in record.trials:
+            run_trial(TrialConfig.parse(trial.config), store, corpora)
+        Experiment(uri, record, store).sync(write_tables(record, store))
+        return cls(record, store, uri)
+
+    def check(self, sweep: Sweep) -> None:
+        """The store, the tables and MLflow are what they would be had nothing happened."""
+        store = sweep.store
+        assert store.files.names("trials") == set(self.record.wanted)
+        for key in self.record.wanted:
+            assert list(differences(numbers(self.store.result(key)), numbers(store.result(key)))) == []
+        for name in ("table.txt", "table.csv", "table.json"):
+            assert store.sweep("chaos").read(name) == self.store.sweep("chaos").read(name)
+        mine, theirs = runs(self.uri, "chaos"), runs(sweep.uri, "chaos")
+        assert set(mine) == set(theirs)
+        for name, run in mine.items():
+            assert theirs[name] == run, name
+
+
+TIMES = {"cost/seconds", "cost/train_tokens_per_second", "epoch_seconds", "seconds"}
+
+
+def runs(uri: str, experiment: str) -> dict[str, Any]:
+    """Each run of an experiment as plain values, by name, without what depends on the clock and the host."""
+    client = MlflowClient(uri)
+    found = client.search_runs([client.get_experiment_by_name(experiment).experiment_id], max_results=5000)
+    shown: dict[str, Any] = {}
+    for run in found:
+        assert run.info.run_name not in shown, "two runs of one trial"
+        tags = {name: text for name, text in run.data.tags.items() if not name.startswith(("on.", "mlflow."))}
+        metrics = {name: points(client, run.info.run_id, name) for name in run.data.metrics if not is_time(name)}
+        artifacts = sorted(each.path for each in client.list_artifacts(run.info.run_id))
+        shown[run.info.run_name] = (run.info.status, run.data.params, tags, metrics, artifacts)
+    assert sum(KEY in run.data.tags for run in found) > 0
+    return shown
+
+
+def is_time(metric: str) -> bool:
+    return "seconds" in metric or "per_second" in metric
+
+
+def points(client: MlflowClient, run: str, metric: str) -> list[tuple[int, str]]:
+    """Steps and values in order; a step that was logged twice is there twice."""
+    history = client.get_metric_history(run, metric)
+    return sorted((point.step, "nan" if math.isnan(point.value) else repr(point.value)) for point in history)
+
+
+@contextmanager
+def ended(process: "subprocess.Popen[bytes]") -> Iterator["subprocess.Popen[bytes]"]:
+    """A process that does not outlive its test."""
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            kill(process)

@@ -1,0 +1,86 @@
+"""Several processes that want the same trials: each is trained once."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from data.cache import load
+from sweep.config import TrialConfig, trial_key
+from sweep.store import TrialStore
+
+PROCESSES, TRIALS = 8, 200
+DOCUMENT = {
+    "data": {"kind": "lines", "name": "tiny"},
+    "model": {"kind": "lstm_lm", "embedding_dim": 4, "hidden_dim": 5},
+    "schedule": {"kind": "constant"},
+    "update": {"kind": "joint"},
+    "train": {"epochs": 2, "batch_size": 8},
+    "evaluate": {},
+}
+WANT = """
+import json, os, sys, time
+from pathlib import Path
+from random import Random
+from sweep.claims import Launch, TakenError
+from sweep.config import TrialConfig
+from sweep.store import TrialStore
+from sweep.trial import Right, run_trial
+
+results, corpora, number, ready, document, trials = sys.argv[1:]
+store, trained = TrialStore(results), []
+configs = [TrialConfig.parse({**json.loads(document), "seed": seed}) for seed in range(int(trials))]
+# All start at once, in orders that meet.
+Path(ready, number).touch()
+while not Path(ready, "go").exists():
+    time.sleep(0.01)
+with Launch(store.launches, "") as launch:
+    right = Right(launch.id, launch.stop)
+    while configs:
+        waiting = []
+        for config in Random(int(number) // 2).sample(configs, len(configs)):
+            try:
+                run_trial(config, store, Path(corpora), right=right,
+                          on_epoch=lambda record: record.epoch == 1 and trained.append(config.seed))
+            except TakenError:
+                waiting.append(config)
+        configs = waiting
+print(json.dumps(trained))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_eight_processes_train_each_of_200_trials_once(lines_corpus: Path, tmp_path: Path) -> None:
+    ready = tmp_path / "ready"
+    ready.mkdir()
+    arguments = [str(ready), json.dumps(DOCUMENT), str(TRIALS)]
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", WANT, str(tmp_path / "results"), str(lines_corpus), str(number), *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+        for number in range(PROCESSES)
+    ]
+    while len(list(ready.iterdir())) < PROCESSES:
+        assert all(process.poll() is None for process in processes)
+    (ready / "go").touch()
+    trained: list[list[int]] = []
+    for process in processes:
+        out, errors = process.communicate(timeout=250)
+        assert process.returncode == 0, errors
+        trained.append(json.loads(out))
+    assert sorted(seed for seeds in trained for seed in seeds) == list(range(TRIALS))
+    assert sum(bool(seeds) for seeds in trained) > PROCESSES // 2, "they did not compete"
+    store, corpus = TrialStore(tmp_path / "results"), None
+    for seed in range(TRIALS):
+        config = TrialConfig.parse({**DOCUMENT, "seed": seed})
+        corpus = corpus or load(config.data, lines_corpus)
+        assert store.state(trial_key(config, corpus.content_hash)) == "done"
+    assert store.launches.names() == set()

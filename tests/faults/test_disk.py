@@ -1,0 +1,84 @@
+"""A disk that fills up: no trial is started, none is lost, and the sweep goes on by itself when there is room."""
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sweep.claims import Launch
+from sweep.config import TrialConfig
+from sweep.trial import NoRoomError, Right, run_trial
+from tests.faults.chaos import Sweep, Undisturbed, ended, make_corpus, wait_for
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64m", "none", str(folder)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("needs the right to mount a small disk: run as root")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def fill(folder: Path) -> Path:
+    filler = folder / "filler"
+    with filler.open("wb") as file:
+        try:
+            while True:
+                file.write(bytes(2**16))
+                file.flush()
+        except OSError:
+            return filler
+
+
+def test_a_full_disk_pauses_the_sweep(small_disk: Path, tmp_path: Path) -> None:
+    corpora = make_corpus(tmp_path / "corpora")
+    sweep = Sweep(small_disk / "chaos", corpora, uri=f"sqlite:///{tmp_path / 'mlflow.db'}")
+    with ended(sweep.start()) as process:
+        wait_for(lambda: sweep.progress() > 2)
+        filler = fill(small_disk)
+        before = sweep.progress()
+        wait_for(lambda: "none is started until there is room" in sweep.said() or process.poll() is not None)
+        assert process.poll() is None, sweep.said()
+        assert sweep.progress() >= before
+        filler.unlink()
+        sweep.finish(process)
+    assert "has room again" in sweep.said()
+    undisturbed = tmp_path / "undisturbed"
+    undisturbed.mkdir()
+    Undisturbed.make(undisturbed, corpora).check(sweep)
+
+
+def test_a_trial_without_room_keeps_its_last_checkpoint(small_disk: Path, lines_corpus: Path) -> None:
+    from sweep.store import TrialStore
+
+    document = {
+        "data": {"kind": "lines", "name": "tiny"},
+        "model": {"kind": "lstm_lm", "embedding_dim": 6, "hidden_dim": 9},
+        "schedule": {"kind": "constant"},
+        "update": {"kind": "joint"},
+        "train": {"epochs": 4, "batch_size": 4},
+        "evaluate": {},
+        "seed": 0,
+    }
+    store, fillers = TrialStore(small_disk / "results"), []
+    with Launch(store.launches, "") as launch, pytest.raises(NoRoomError):
+        run_trial(
+            TrialConfig.parse(document),
+            store,
+            lines_corpus,
+            right=Right(launch.id, launch.stop),
+            on_epoch=lambda record: fillers.append(fill(small_disk)) if record.epoch == 2 else None,
+        )
+    [key] = store.files.names("trials")
+    assert store.state(key) == "started"
+    assert store.progress(key)["epoch"] == 2
+    fillers[0].unlink()
+    assert len(run_trial(TrialConfig.parse(document), store, lines_corpus).history) == 4

@@ -1,0 +1,125 @@
+"""Real processes, killed: at the end the store, the tables and MLflow are those of a sweep that nobody disturbed.
+
+`make test PYTEST="-m long tests/faults"` runs the long form, with twenty kills of the driver in place of two.
+"""
+
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from sweep.mlflow_ui import served
+from tests.faults.chaos import Sweep, Undisturbed, ended, kill, make_corpus, wait_for
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+
+@pytest.fixture(scope="module")
+def corpora(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_corpus(tmp_path_factory.mktemp("chaos") / "corpora")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, corpora: Path) -> Undisturbed:
+    return Undisturbed.make(tmp_path_factory.mktemp("undisturbed"), corpora)
+
+
+@pytest.fixture
+def sweep(tmp_path: Path, corpora: Path) -> Sweep:
+    return Sweep(tmp_path / "chaos", corpora)
+
+
+@pytest.mark.parametrize("kills", [2, pytest.param(20, marks=[pytest.mark.long, pytest.mark.timeout(3000)])])
+def test_the_driver_is_killed_at_random_moments(sweep: Sweep, undisturbed: Undisturbed, kills: int) -> None:
+    random, lost, reached = Random(20), [], []
+    while sweep.kills < kills:
+        with ended(sweep.start()) as process:
+            before = sweep.progress()
+            # From before anything is there to the last trials; every other one once training is known to go on.
+            moment = random.uniform(0.5, 12.0)
+            if sweep.kills % 2 == 0:
+                wait_for(lambda before=before, process=process: sweep.progress() > before or process.poll() is not None)
+                moment /= 4
+            time.sleep(moment)
+            if process.poll() is not None:
+                break  # it was faster
+            kill(process)
+        sweep.kills += 1
+        reached.append(sweep.progress())
+        lost.append(len(sweep.workers()))
+        assert reached == sorted(reached), "an epoch that was kept is lost"
+    sweep.finish()
+    undisturbed.check(sweep)
+    assert sweep.store.launches.names() == set()
+    print(f"driver killed {sweep.kills} times, at {reached} of 96 epochs, with {lost} trials under way")
+    assert sweep.kills >= min(kills, 2)
+
+
+def test_workers_are_killed_in_mid_epoch_while_mlflow_comes_and_goes(
+    sweep: Sweep, undisturbed: Undisturbed, tmp_path: Path
+) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+    database, random, killed = f"sqlite:///{tmp_path / 'served.db'}", Random(3), 0
+    sweep.uri = f"http://127.0.0.1:{port}"
+    with ended(sweep.start()) as process:  # MLflow is not there yet
+        wait_for(lambda: sweep.progress() > 2)
+        with served(database, tmp_path / "artifacts", port):
+            for _ in range(3):
+                wait_for(sweep.workers)
+                time.sleep(random.uniform(0.0, 1.0))
+                for worker in sweep.workers()[:1]:
+                    killed += _kill(worker)
+        sweep.finish(process)  # and is away again
+    assert "MLflow at http://127.0.0.1" in sweep.said()
+    assert "worker-lost" in sweep.said()
+    assert killed >= 2
+    with served(database, tmp_path / "artifacts", port) as uri:
+        sweep.finish()  # trains nothing, and MLflow catches up
+        sweep.uri = uri
+        undisturbed.check(sweep)
+    print(f"{killed} workers killed")
+
+
+def _kill(worker: int) -> bool:
+    import os
+
+    try:
+        os.kill(worker, signal.SIGKILL)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_a_node_is_lost(sweep: Sweep, undisturbed: Undisturbed) -> None:
+    """Of three raylets one is killed with the trial on it, which goes on elsewhere from its checkpoint."""
+    sweep.extra = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    nodes = subprocess.Popen(
+        [sys.executable, Path(__file__).with_name("three_nodes.py")],
+        env=sweep.environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    assert nodes.stdin is not None
+    assert nodes.stdout is not None
+    with nodes.stdin, nodes.stdout, ended(nodes):
+        sweep.address = nodes.stdout.readline().strip()
+        with ended(sweep.start()) as process:
+            wait_for(lambda: sweep.progress() > 4 and len(sweep.workers()) == 2)
+            nodes.stdin.write("lose one\n")
+            nodes.stdin.flush()
+            assert nodes.stdout.readline() == "lost\n"
+            sweep.finish(process)
+        assert "worker-lost" in sweep.said()
+        nodes.stdin.close()
+        nodes.wait(timeout=60)
+    undisturbed.check(sweep)
