@@ -47,7 +47,7 @@ class LstmEncoder(nn.Module):
 
     def __init__(self, *, num_inputs: int, embedding_dim: int, hidden_dim: int, dropout_rate: float, start: int):
         super().__init__()
-        self.embedding = nn.Embedding(num_inputs, embedding_dim)
+        self.embedding = empty_embedding(num_inputs, embedding_dim)
         self.lstm = nn.LSTM(embedding_dim, hidden_dim)
         self.dropout_rate = dropout_rate
         self.start = start
@@ -86,7 +86,7 @@ class LstmDecoder(nn.Module):
         linear_bias: bool = False,
     ):
         super().__init__()
-        self.embedding = nn.Embedding(num_inputs, embedding_dim)
+        self.embedding = empty_embedding(num_inputs, embedding_dim)
         self.lstm = nn.LSTM(embedding_dim + latent_dim, hidden_dim)
         self.to_logits = nn.Linear(hidden_dim, num_outputs, bias=linear_bias)
         states = {"linear": 1, "tanh_cell": 1, "linear_both": 2}[initial_state]
@@ -193,3 +193,8 @@ def operations(*modules: nn.Module) -> float:
             for parameter in child.parameters()
         )
     )
+
+
+def empty_embedding(rows: int, size: int) -> nn.Embedding:
+    """Without PyTorch's own draw, which `initialise` replaces: on the meta device it takes seconds of imports."""
+    return nn.Embedding.from_pretrained(torch.empty(rows, size), freeze=False)

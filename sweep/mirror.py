@@ -5,6 +5,7 @@ writes it.
 """
 
 import contextlib
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -48,10 +49,11 @@ def redacted(uri: str) -> str:
 
 @dataclass(frozen=True)
 class _Note:
-    """Something to write. subject: a later note of the same one makes this one superfluous."""
+    """Something to write. subject: a later note of it makes this one superfluous. can_wait: for all the others."""
 
     subject: str
     write: Callable[["Experiment"], None]
+    can_wait: bool = False
 
 
 class Mirror:
@@ -72,6 +74,7 @@ class Mirror:
         self._experiment: Experiment | None = None
         self._unwritten: dict[str, _Note] = {}
         self._paused_until = 0.0
+        self._num_failures = 0
         self._problem = ""
 
     def open(self) -> str | None:
@@ -93,11 +96,11 @@ class Mirror:
     def epoch(self, trial: WantedTrial, record: EpochRecord) -> None:
         self._note(trial.key, lambda experiment: experiment.epoch(trial, record))
 
-    def finished(self, trial: WantedTrial, result: TrialResult) -> None:
-        """Also for trials that were done before: that adds nothing to a run that is complete."""
+    def finished(self, trial: WantedTrial, result: TrialResult, can_wait: bool = False) -> None:
+        """Also for trials that were done before, which can wait: that adds nothing to a run that is complete."""
         self._tests[trial.key] = result.test
         self._finished = max(self._finished, result.finished)
-        self._note(trial.key, lambda experiment: experiment.finish(trial, result))
+        self._note(trial.key, lambda experiment: experiment.finish(trial, result), can_wait)
 
     def failed(self, trial: WantedTrial, failure: TrialFailure) -> None:
         self._note(trial.key, lambda experiment: experiment.fail(trial, failure))
@@ -117,30 +120,30 @@ class Mirror:
         """Records that MLflow does not have yet."""
         return len(self._unwritten) + self._notes.qsize()
 
-    def close(self, tables: Sequence[str] = ()) -> str | None:
+    def close(self, tables: Sequence[str] = (), within: float = math.inf) -> str | None:
         """Write what is left, the summaries and the tables. One sentence of warning when something could not be.
 
-        tables: names of files of the sweep in the store.
+        tables: names of files of the sweep in the store. within: seconds after which the rest is left to later.
         """
         self._note(" summaries", lambda experiment: experiment.summarise(self._tests, self._finished))
         self._note(" tables", lambda experiment: experiment.keep(tables))
         self._note(" killed", lambda experiment: experiment.kill())
         self._closing.set()
-        self._progress = time.monotonic()
-        while self._writer.is_alive() and time.monotonic() < self._progress + PATIENCE:
+        began = self._progress = time.monotonic()
+        while self._writer.is_alive() and time.monotonic() < min(self._progress + PATIENCE, began + within):
             self._writer.join(0.1)
         num_unwritten = self.num_unwritten
         if not num_unwritten:
             return None
-        why = self._problem or f"no answer within {PATIENCE:g} s"
+        why = self._problem or f"not within {min(PATIENCE, within):g} s"
         records = "1 record" if num_unwritten == 1 else f"{num_unwritten} records"
         return (
             f"MLflow at {redacted(self._uri)} lacks {records} of sweep '{self._record.name}' ({why}); "
             f"'sweep sync {self._record.name}' writes them when it is back"
         )
 
-    def _note(self, subject: str, write: Callable[["Experiment"], None]) -> None:
-        self._notes.put(_Note(subject, write))
+    def _note(self, subject: str, write: Callable[["Experiment"], None], can_wait: bool = False) -> None:
+        self._notes.put(_Note(subject, write, can_wait))
 
     def _work(self) -> None:
         self._attempt(_Note(" opened", lambda experiment: None))
@@ -149,7 +152,7 @@ class Mirror:
             self._take_notes()
             if time.monotonic() >= self._paused_until:
                 self._write_waiting()
-        self._write_waiting()
+        self._write_waiting()  # also when paused: once more before the end
 
     def _take_notes(self) -> None:
         """Of the notes on a trial only the last: its end carries all its history."""
@@ -161,16 +164,18 @@ class Mirror:
                 note = self._notes.get_nowait()
 
     def _write_waiting(self) -> None:
-        num_failures = 0
-        for note in list(self._unwritten.values()):
+        for note in sorted(self._unwritten.values(), key=lambda note: note.can_wait):
+            if note.can_wait and not self._notes.empty():
+                return  # something that cannot has come meanwhile
             if self._attempt(note):
                 del self._unwritten[note.subject]
-                num_failures = 0
+                self._num_failures = 0
                 continue
             # To the end of the line: one record that MLflow refuses must not hold up the others.
             self._unwritten[note.subject] = self._unwritten.pop(note.subject)
-            num_failures += 1
-            if num_failures == MAX_FAILURES:
+            self._num_failures += 1
+            if self._num_failures >= MAX_FAILURES:
+                self._num_failures = 0
                 self._paused_until = time.monotonic() + PAUSE
                 return
         if not self._unwritten:

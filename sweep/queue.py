@@ -149,7 +149,7 @@ class TrialQueue:
             if state == "failed" and not turn.stale:
                 self._tell(lambda observer: observer.failed(turn.trial, self._store.failure(key)))
                 return False
-            owner = self._store.holder(key) if state != "missing" else None
+            owner = self._store.holder(key)
         except OSError as error:
             self._say_away(error)
             self._delay(turn, PAUSE)

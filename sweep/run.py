@@ -1,11 +1,13 @@
 """A sweep from its plan to its tables: train what is missing, mirror it, write the tables."""
 
 import json
+import math
+import threading
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 
 DONE, SOME_FAILED, USAGE, INTERRUPTED = 0, 1, 2, 3
 """Exit codes: all trials done; some failed; a mistake in what was asked for; stopped, the same command continues."""
+HURRY = 15.0
+"""Seconds that MLflow has when the launch was asked to stop; what it then lacks is written by the next one."""
 MIRROR = "mirror.json"
 """Of a sweep in the store: how far MLflow was behind when the sweep last ended."""
 
@@ -59,27 +63,26 @@ def run(
     store.check_writable()
     store.check_free(record.name)
     missing = [trial for trial in plan.missing(states) if only is None or trial.key in only]
-    mirror: Mirror | None = None
-
-    def news() -> Mapping[str, Any]:
-        return mirror.news() if mirror else {}
-
+    uri = options.tracking_uri
+    mirror = None if uri is None else Mirror(uri, record, store)
     with (
         _cluster(plan.fields.resources, options) if missing else nullcontext() as where,
-        Launch(store.launches, record.name, news) as this,
+        Launch(store.launches, record.name, mirror.news if mirror else dict) as this,
     ):
         store.lead(record.name, this)
         store.record(record)
         if from_scratch:
             store.forget(trial.key for trial in missing)
-        mirror = _open_mirror(plan, store, states, options, console)
+        opening = threading.Thread(target=_open, args=(mirror, plan, store, states, console), name="open-mirror")
+        opening.start()
         try:
             if where is not None:
                 _train(plan, missing, store, options.corpora, where, this, console, mirror)
         finally:
+            opening.join()
             tables = write_tables(record, store)
             if mirror is not None:
-                _warn(console, mirror.close(tables))
+                _warn(console, mirror.close(tables, HURRY if this.stop.is_set() else math.inf))
                 store.sweep(record.name).publish(MIRROR, json.dumps(mirror.news()).encode())
     return exit_code(record, store)
 
@@ -91,17 +94,16 @@ def _cluster(resources: Resources, options: RunOptions) -> AbstractContextManage
     return cluster(resources, options.address, options.num_cpus)
 
 
-def _open_mirror(
-    plan: Plan, store: TrialStore, states: Mapping[str, State], options: RunOptions, console: Console
-) -> Mirror | None:
-    """The mirror, ready before any trial starts, with the trials that earlier launches finished on their way to it."""
-    if options.tracking_uri is None:
-        return None
-    mirror = Mirror(options.tracking_uri, plan.record, store)
+def _open(mirror: Mirror | None, plan: Plan, store: TrialStore, states: Mapping[str, State], console: Console) -> None:
+    """Open the mirror while the trials start, and give it those that earlier launches finished."""
+    if mirror is None:
+        return
     _warn(console, mirror.open())
-    for key, result in store.results(key for key, state in states.items() if state == "done").items():
-        mirror.finished(plan.record.wanted[key], result)
-    return mirror
+    try:
+        for key, result in store.results(key for key, state in states.items() if state == "done").items():
+            mirror.finished(plan.record.wanted[key], result, can_wait=True)
+    except (ValueError, OSError) as error:
+        _warn(console, str(error))
 
 
 def _train(

@@ -19,6 +19,7 @@ from data.corpora.grammar import Grammar
 from sweep.plan import results_of
 from sweep.record import SweepRecord, TrialResult
 from sweep.store import TrialStore
+from tests.here import sweep_here
 
 ROOT = Path(__file__).parents[1]
 SWEEP = Path(sys.executable).with_name("sweep")
@@ -33,6 +34,13 @@ class Demo:
     @property
     def store(self) -> TrialStore:
         return TrialStore(self.folder / "results")
+
+    def table(self, form: str) -> str:
+        return self.store.sweep("demo").read(f"table.{form}").decode()
+
+    def sweep(self, *arguments: str) -> str:
+        """What a command prints that starts no Ray."""
+        return sweep_here(*arguments, folder=ROOT, environment=environment_of(self.folder)).stdout
 
     @property
     def record(self) -> SweepRecord:
@@ -68,10 +76,9 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
 def test_it_prints_the_table_and_writes_it_in_every_format(demo: Demo) -> None:
     for text in ("LSTM-LM", "LSTM-VAE (L = 5)", "LSTM-VAE-AVG (L = 5) †", "entropy of the source", "n = 2"):
         assert text in demo.printed
-    folder = demo.store.sweep_folder("demo")
-    assert (folder / "table.txt").read_text().strip() in demo.printed
-    assert "\\bottomrule" in (folder / "table.tex").read_text()
-    assert "entropy of the source" in (folder / "table.csv").read_text()
+    assert demo.table("txt").strip() in demo.printed
+    assert "\\bottomrule" in demo.table("tex")
+    assert "entropy of the source" in demo.table("csv")
     assert len(demo.results()) == 16
 
 
@@ -99,18 +106,22 @@ def test_the_papers_number_of_averaged_states_is_below_their_strict_bound(demo: 
 
 
 def test_running_it_again_trains_nothing_and_prints_the_same(demo: Demo) -> None:
-    before = {path: path.stat().st_mtime_ns for path in demo.store.root.glob("trials/*/*")}
-    assert run([SWEEP, "run", "demo"], demo.folder).strip() in demo.printed
-    assert {path: path.stat().st_mtime_ns for path in demo.store.root.glob("trials/*/*")} == before
+    def times() -> dict[Path, int]:
+        return {path: path.stat().st_mtime_ns for path in (demo.folder / "results").glob("trials/*/*")}
+
+    before = times()
+    assert {path.name for path in before} == {"config.json", "log.txt", "result.json", "weights.safetensors"}
+    assert demo.sweep("run", "demo").strip() in demo.printed
+    assert times() == before
 
 
 def test_more_seeds_are_only_the_new_trials(demo: Demo) -> None:
-    plan = json.loads(run([SWEEP, "plan", "demo", "seeds=3", "--json"], demo.folder))
+    plan = json.loads(demo.sweep("plan", "demo", "seeds=3", "--json"))
     assert (plan["wanted"], plan["done"], plan["missing"]) == (24, 16, 8)
 
 
 def test_mlflow_has_one_finished_run_a_trial(demo: Demo) -> None:
-    with sqlite3.connect(demo.store.root / "mlflow.db") as database:
+    with sqlite3.connect(demo.folder / "results" / "mlflow.db") as database:
         statuses = database.execute("SELECT status, COUNT(*) FROM runs GROUP BY status").fetchall()
         keys = database.execute("SELECT value FROM tags WHERE key = 'sweep.trial_key'").fetchall()
         kinds = database.execute("SELECT value FROM tags WHERE key = 'sweep.summary' ORDER BY value").fetchall()
@@ -130,7 +141,7 @@ def test_the_readme_shows_a_table_of_this_demo(demo: Demo) -> None:
         lines = re.sub(r"[ ─]+", " ", re.sub(r"\d+\.\d", "x", text.replace("*", " "))).split("\n")
         return [line.rstrip() for line in lines]
 
-    assert shape(blocks("")[0].strip()) == shape((demo.store.sweep_folder("demo") / "table.txt").read_text().strip())
+    assert shape(blocks("")[0].strip()) == shape(demo.table("txt").strip())
 
 
 def test_the_readmes_commands_work(demo: Demo) -> None:
@@ -141,14 +152,14 @@ def test_the_readmes_commands_work(demo: Demo) -> None:
         (text / f"{name}.txt").write_text(f"this is {name}\nthis is text <unk>\n" * 9)
     (demo.folder / "mine.yaml").write_text(next(block for block in blocks("yaml") if "name: mine" in block))
     (demo.folder / "line-by-line.yaml").write_text(next(block for block in blocks("yaml") if "name: demo" in block))
-    run([SWEEP, "plan", str(demo.folder / "line-by-line.yaml")], demo.folder)
+    demo.sweep("plan", str(demo.folder / "line-by-line.yaml"))
     shown = [line.split("#")[0].strip() for block in blocks("sh") for line in block.splitlines()]
     shown += re.findall(r"`(sweep [^`]+)`", (ROOT / "README.md").read_text())
     commands = [line.split() for line in shown if re.match(r"sweep \w+ .*", line) and "KEY" not in line]
     assert ["sweep", "run", "ptb"] in commands
     for command in commands:
         if command[1] == "ui" or "fetch" in command or "--address" in command:
-            run([SWEEP, command[1], "--help"], demo.folder)
+            demo.sweep(command[1], "--help")
             continue
         words = [
             word.replace("DIR", str(text)).replace("mine.yaml", str(demo.folder / "mine.yaml")) for word in command
@@ -159,4 +170,4 @@ def test_the_readmes_commands_work(demo: Demo) -> None:
             words[2] = "demo"
         if words[1] == "import" or "import" in words:
             words.append("--force")
-        run([SWEEP, *words[1:]], demo.folder)
+        demo.sweep(*words[1:])

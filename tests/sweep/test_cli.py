@@ -1,7 +1,5 @@
 """The command line as a user meets it: real processes, real Ray, a real MLflow database."""
 
-import contextlib
-import io
 import json
 import os
 import secrets
@@ -10,16 +8,15 @@ import socket
 import subprocess
 import sys
 import time
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from sweep.cli import main
 from sweep.config import TrialConfig
 from sweep.store import TrialStore
 from sweep.trial import run_trial
+from tests.here import sweep_here
 
 SWEEP = Path(sys.executable).with_name("sweep")
 pytestmark = pytest.mark.timeout(400)  # several real launches a test, on a machine that may be busy
@@ -71,22 +68,8 @@ class Workplace:
         return done
 
     def sweep_here(self, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-        """The same in this process, which saves the imports: for commands that start no Ray."""
-        out, errors = io.StringIO(), io.StringIO()
-        capture = contextlib.redirect_stdout(out), contextlib.redirect_stderr(errors)
-        with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings(), capture[0], capture[1]:
-            warnings.simplefilter("default")  # not pytest's, which makes errors of them
-            for name, value in self.environment.items():
-                patch.setenv(name, value)
-            patch.chdir(self.folder)
-            patch.setattr(sys, "argv", ["sweep", *arguments])
-            with pytest.raises(SystemExit) as ended:
-                main()
-        # typer leaves by itself with no code when a command has come to its end.
-        done = subprocess.CompletedProcess(arguments, int(ended.value.code or 0), out.getvalue(), errors.getvalue())
-        assert done.returncode == code, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
-        assert "ray" not in sys.modules, "a process of its own is the place for that"
-        return done
+        """The same in this process."""
+        return sweep_here(*arguments, folder=self.folder, environment=self.environment, code=code)
 
     def results(self) -> dict[str, bytes]:
         paths = sorted((self.folder / "results" / "trials").glob("*/result.json"))
@@ -233,11 +216,21 @@ def test_an_existing_cluster_is_used_and_left_running(workplace: Workplace) -> N
         try:
             wait_for(lambda: "runtime started" in (workplace.folder / "head.txt").read_text())
             command = ["run", "tiny.yaml", "train.epochs=1", "--no-tracking", "--address", f"127.0.0.1:{port}"]
-            assert "4/4 done" in workplace.sweep(*command).stderr
+            # Meanwhile another sweep with a wrong token: most of what it takes is waiting.
+            stranger = subprocess.Popen(
+                [SWEEP, *command, "name=other", "seeds=2"],
+                cwd=workplace.folder,
+                env=workplace.environment | {"RAY_AUTH_TOKEN": secrets.token_hex(32)},
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            with stranger:
+                assert "4/4 done" in workplace.sweep(*command).stderr
+                _, refused = stranger.communicate(timeout=120)
+            assert stranger.returncode == 2, refused
+            expected = f"error: no Ray cluster answers at 127.0.0.1:{port}, or not to this token"
+            assert refused.splitlines()[-1].startswith(expected)
             assert head.poll() is None
-            workplace.environment["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
-            refused = workplace.sweep(*command, "seeds=2", code=2).stderr.splitlines()[-1]
-            assert refused.startswith(f"error: no Ray cluster answers at 127.0.0.1:{port}, or not to this token")
         finally:
             head.terminate()
             head.wait(timeout=30)

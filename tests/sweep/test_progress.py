@@ -68,6 +68,14 @@ def test_the_time_left_follows_from_the_work_left() -> None:
     assert eta == pytest.approx(90.0, rel=0.1)
 
 
+def test_a_trial_whose_worker_is_gone_waits_again() -> None:
+    with Progress(TRIALS, COSTS, Console(file=io.StringIO(), width=100)) as progress:
+        progress.started(TRIALS[0])
+        progress.epoch(TRIALS[0], record(1))
+        progress.returned(TRIALS[0])
+        assert str(progress._tally).startswith("0/4 done  0 running  4 to go")
+
+
 def test_durations() -> None:
     assert [duration(seconds) for seconds in (0.4, 59.4, 60, 3599, 3600, 7261)] == [
         "0s", "59s", "1m00s", "59m59s", "1h00m", "2h01m",

@@ -102,9 +102,10 @@ class Clock:
 
 @dataclass
 class Notes:
-    """An observer that keeps a list."""
+    """An observer that keeps lists. back: trials whose worker left them, whatever was told of them then."""
 
     told: list[str] = field(default_factory=list)
+    back: list[str] = field(default_factory=list)
 
     def started(self, trial: WantedTrial) -> None:
         self.told.append(f"started {trial.name}")
@@ -119,6 +120,9 @@ class Notes:
     def failed(self, trial: WantedTrial, failure: TrialFailure) -> None:
         assert failure.key == trial.key
         self.told.append(f"failed {trial.name}: {failure.kind}")
+
+    def returned(self, trial: WantedTrial) -> None:
+        self.back.append(trial.name)
 
     def said(self, sentence: str) -> None:
         self.told.append(sentence)
@@ -184,6 +188,7 @@ def test_longest_first_and_each_once(place: Place) -> None:
     assert queue.next() is None
     assert queue.is_over
     assert place.notes.told == [f"finished {name}" for name in names]
+    assert place.notes.back == names
 
 
 def test_what_another_launch_finished_is_told_and_not_handed_out(place: Place) -> None:
@@ -191,6 +196,7 @@ def test_what_another_launch_finished_is_told_and_not_handed_out(place: Place) -
     place.train(place.trials[0], place.theirs)
     assert [name for name, _ in handed_out(queue)] == ["VAE / seed 1", "LM / seed 0", "LM / seed 1"]
     assert place.notes.told == ["finished VAE / seed 0"]
+    assert place.notes.back == []
 
 
 def test_what_another_launch_failed_is_told_but_an_older_failure_is_tried_again(place: Place) -> None:
@@ -220,6 +226,7 @@ def test_what_another_launch_took_first_waits_until_it_is_done(place: Place) -> 
     assert handed_out(queue) == [("VAE / seed 0", False)]
     place.save(place.trials[0], place.theirs, epoch=1)
     queue.ended(place.trials[0].key)
+    assert (place.notes.back, place.notes.told) == (["VAE / seed 0"], [])
     place.clock.now += PAUSE
     assert queue.next() is None
     place.train(place.trials[0], place.theirs)
@@ -239,6 +246,7 @@ def test_a_lost_worker_is_replaced_at_once_and_after_a_back_off_without_progress
         assert (failure.kind, failure.message, failure.host) == ("worker-lost", "the node died", "node7")
 
     lose()
+    assert place.notes.back == [trial.name]
     assert place.notes.told == [f"{trial.name}: worker-lost: the node died; tried again now"]
     for wait in (10.0, 20.0, 40.0):
         lose()
