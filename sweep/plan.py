@@ -97,19 +97,17 @@ def plan_again(record: SweepRecord, corpora: Path) -> Plan:
 def _cost(spec: SweepSpec, cell: Cell, config: TrialConfig, corpus: Corpus) -> tuple[float, int]:
     """Expected work and size of a trial. Raises ValueError with the place in the spec when it cannot be built."""
     try:
+        with torch.device("meta"):
+            config.update.build(config.model.build(corpus.vocabulary))
         return _work(config, corpus)
     except (ValueError, RuntimeError) as error:  # of PyTorch: sizes whose product is beyond 64 bits
         raise spec.misplaced(ConfigError(("model",), str(error).splitlines()[0]), cell.labels) from None
 
 
 def _work(config: TrialConfig, corpus: Corpus) -> tuple[float, int]:
-    """Expected multiplications of a trial, and its parameters.
-
-    Building the model on the meta device checks that it can be built.
-    """
+    """Expected multiplications of a trial, and its parameters."""
     with torch.device("meta"):
         model = config.model.build(corpus.vocabulary)
-        config.update.build(model)
     # A step multiplies by each weight three times: forward, and for the gradients of inputs and weights.
     operations = 3.0 * model.operations_per_token * corpus.splits["train"].num_tokens * config.train.epochs
     return operations, sum(parameter.numel() for parameter in model.parameters())

@@ -2,12 +2,16 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
 
 from data.corpus import Corpus, Text, encode
 from data.vocabulary import from_sentences
+
+if TYPE_CHECKING:
+    from tests.faults.chaos import Undisturbed
 
 
 @pytest.fixture(autouse=True)
@@ -16,6 +20,23 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def chaos_corpora(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A corpora root for the sweep of the tests of faults."""
+    from tests.faults.chaos import make_corpus
+
+    return make_corpus(tmp_path_factory.mktemp("chaos") / "corpora")
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, chaos_corpora: Path) -> "Undisturbed":
+    """What that sweep comes to when nothing happens to it."""
+    # It imports MLflow, which takes seconds that most tests need not pay.
+    from tests.faults.chaos import Undisturbed
+
+    return Undisturbed.make(tmp_path_factory.mktemp("undisturbed"), chaos_corpora)
 
 
 @pytest.fixture(scope="session")

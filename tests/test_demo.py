@@ -158,7 +158,7 @@ def test_the_readmes_commands_work(demo: Demo) -> None:
     commands = [line.split() for line in shown if re.match(r"sweep \w+ .*", line) and "KEY" not in line]
     assert ["sweep", "run", "ptb"] in commands
     for command in commands:
-        if command[1] == "ui" or "fetch" in command or "--address" in command:
+        if command[1] in ("ui", "stop") or "fetch" in command or {"--address", "URI"} & set(command):
             demo.sweep(command[1], "--help")
             continue
         words = [

@@ -31,7 +31,7 @@ base:
   data: {kind: lines, name: tiny}
   model: {embedding_dim: 16, hidden_dim: 24}
   schedule: {kind: linear, epochs: 2}
-  train: {epochs: 12, batch_size: 4, plateau: {patience: 12}}
+  train: {epochs: EPOCHS, batch_size: 4, plateau: {patience: EPOCHS}}
 axes:
   setting:
     Standard: {model: {inputs: words}}
@@ -42,7 +42,13 @@ axes:
 seeds: 2
 retry: {backoff_seconds: 1}
 """
-SENTENCES = 300
+EPOCHS, SENTENCES = 8, 300
+
+
+def write_spec(folder: Path, epochs: int) -> Path:
+    path = folder / "chaos.yaml"
+    path.write_text(SPEC.replace("EPOCHS", str(epochs)))
+    return path
 
 
 def make_corpus(folder: Path) -> Path:
@@ -62,33 +68,40 @@ class Sweep:
     corpora: Path
     uri: str = ""
     address: str = ""
+    location: str = ""
+    epochs: int = EPOCHS
     extra: dict[str, str] = field(default_factory=dict)
     launches: int = 0
     kills: int = 0
 
     def __post_init__(self) -> None:
         self.folder.mkdir(exist_ok=True)
-        (self.folder / "chaos.yaml").write_text(SPEC)
+        write_spec(self.folder, self.epochs)
         self.uri = self.uri or f"sqlite:///{self.folder / 'mlflow.db'}"
+        self.location = self.location or str(self.folder / "results")
 
     @property
     def store(self) -> TrialStore:
-        return TrialStore(self.folder / "results")
+        return TrialStore(self.location)
 
     @property
     def environment(self) -> dict[str, str]:
-        own = {"SWEEP_RESULTS": str(self.folder / "results"), "SWEEP_CORPORA": str(self.corpora)}
+        own = {"SWEEP_RESULTS": self.location, "SWEEP_CORPORA": str(self.corpora)}
         return {**os.environ, **own, "MLFLOW_TRACKING_URI": self.uri, **self.extra}
 
     def command(self, *words: str) -> list[str]:
         where = ["--address", self.address] if self.address and words[0] == "run" else []
         return [str(SWEEP), *words, *where]
 
-    def start(self) -> "subprocess.Popen[bytes]":
+    def start(self, *overrides: str) -> "subprocess.Popen[bytes]":
         self.launches += 1
         with (self.folder / f"launch{self.launches}.txt").open("wb") as output:
             return subprocess.Popen(
-                self.command("run", "chaos.yaml"), cwd=self.folder, env=self.environment, stdout=output, stderr=output
+                self.command("run", "chaos.yaml", *overrides),
+                cwd=self.folder,
+                env=self.environment,
+                stdout=output,
+                stderr=output,
             )
 
     def said(self) -> str:
@@ -102,7 +115,7 @@ class Sweep:
 
     def workers(self) -> list[int]:
         """Processes that train a trial of this sweep now."""
-        marker = f"SWEEP_RESULTS={self.folder / 'results'}".encode()
+        marker = f"SWEEP_RESULTS={self.location}".encode()
         found = []
         for entry in Path("/proc").iterdir():
             if not entry.name.isdecimal():
@@ -118,9 +131,10 @@ class Sweep:
     def progress(self) -> int:
         """Epochs that are in the store, of trials done and under way."""
         trials = self.store.files.names("trials")
-        return sum(
-            12 if self.store.state(key) == "done" else int(self.store.progress(key).get("epoch", 0)) for key in trials
-        )
+        return sum(self._epochs(key) for key in trials)
+
+    def _epochs(self, key: str) -> int:
+        return self.epochs if self.store.state(key) == "done" else int(self.store.progress(key).get("epoch", 0))
 
 
 def kill(process: "subprocess.Popen[bytes]") -> None:
@@ -128,11 +142,11 @@ def kill(process: "subprocess.Popen[bytes]") -> None:
     process.wait()
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 120) -> None:
+def wait_for(condition: Callable[[], object], seconds: float = 120, every: float = 0.05) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not come about"
-        time.sleep(0.05)
+        time.sleep(every)
 
 
 @dataclass(frozen=True)
@@ -144,10 +158,8 @@ class Undisturbed:
     uri: str
 
     @classmethod
-    def make(cls, folder: Path, corpora: Path) -> "Undisturbed":
-        spec = folder / "chaos.yaml"
-        spec.write_text(SPEC)
-        record = make_plan(SweepSpec.load(str(spec)), corpora).record
+    def make(cls, folder: Path, corpora: Path, epochs: int = EPOCHS) -> "Undisturbed":
+        record = make_plan(SweepSpec.load(str(write_spec(folder, epochs))), corpora).record
         store, uri = TrialStore(folder / "results"), f"sqlite:///{folder / 'mlflow.db'}"
         for trial in record.trials:
             run_trial(TrialConfig.parse(trial.config), store, corpora)

@@ -11,6 +11,7 @@ import pytest
 from data.cache import load
 from sweep.config import TrialConfig, trial_key
 from sweep.store import TrialStore
+from tests.faults.chaos import EPOCHS, Sweep, ended, wait_for
 
 PROCESSES, TRIALS = 8, 200
 DOCUMENT = {
@@ -28,6 +29,7 @@ from random import Random
 from sweep.claims import Launch, TakenError
 from sweep.config import TrialConfig
 from sweep.store import TrialStore
+from tests.faults.chaos import EPOCHS, Sweep, ended, wait_for
 from sweep.trial import Right, run_trial
 
 results, corpora, number, ready, document, trials = sys.argv[1:]
@@ -84,3 +86,29 @@ def test_eight_processes_train_each_of_200_trials_once(lines_corpus: Path, tmp_p
         corpus = corpus or load(config.data, lines_corpus)
         assert store.state(trial_key(config, corpus.content_hash)) == "done"
     assert store.launches.names() == set()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_two_sweeps_share_their_trials_and_no_sweep_has_two_drivers(tmp_path: Path, chaos_corpora: Path) -> None:
+    """Two drivers at once: of other sweeps they train each trial once, of the same one the second is refused."""
+    one = Sweep(tmp_path / "one", chaos_corpora)
+    other = Sweep(tmp_path / "other", chaos_corpora, location=one.location)
+    with ended(one.start()) as first, ended(other.start("name=other")) as second:
+        wait_for(lambda: one.store.driver("chaos") is not None)
+        again = one.command("run", "chaos.yaml")
+        refused = subprocess.run(
+            again, cwd=one.folder, env=one.environment, capture_output=True, text=True, check=False
+        )
+        assert refused.returncode == 2
+        complaint = refused.stderr.splitlines()[-1]
+        assert complaint.startswith(f"error: sweep 'chaos' is being run by process {first.pid} on ")
+        assert "last sign of life " in complaint
+        one.finish(first)
+        other.finish(second)
+    for key in one.store.files.names("trials"):
+        epochs = [line.split()[3] for line in one.store.log(key).splitlines()]
+        assert epochs == [str(number) for number in range(1, EPOCHS + 1)], one.store.log(key)
+    assert one.store.sweep("other").read("table.txt") == one.store.sweep("chaos").read("table.txt").replace(
+        b"chaos", b"other", 1
+    )

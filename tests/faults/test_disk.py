@@ -8,8 +8,9 @@ import pytest
 
 from sweep.claims import Launch
 from sweep.config import TrialConfig
+from sweep.store import TrialStore
 from sweep.trial import NoRoomError, Right, run_trial
-from tests.faults.chaos import Sweep, Undisturbed, ended, make_corpus, wait_for
+from tests.faults.chaos import Sweep, Undisturbed, ended, wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
@@ -38,9 +39,10 @@ def fill(folder: Path) -> Path:
             return filler
 
 
-def test_a_full_disk_pauses_the_sweep(small_disk: Path, tmp_path: Path) -> None:
-    corpora = make_corpus(tmp_path / "corpora")
-    sweep = Sweep(small_disk / "chaos", corpora, uri=f"sqlite:///{tmp_path / 'mlflow.db'}")
+def test_a_full_disk_pauses_the_sweep(
+    small_disk: Path, tmp_path: Path, chaos_corpora: Path, undisturbed: Undisturbed
+) -> None:
+    sweep = Sweep(small_disk / "chaos", chaos_corpora, uri=f"sqlite:///{tmp_path / 'mlflow.db'}")
     with ended(sweep.start()) as process:
         wait_for(lambda: sweep.progress() > 2)
         filler = fill(small_disk)
@@ -51,14 +53,10 @@ def test_a_full_disk_pauses_the_sweep(small_disk: Path, tmp_path: Path) -> None:
         filler.unlink()
         sweep.finish(process)
     assert "has room again" in sweep.said()
-    undisturbed = tmp_path / "undisturbed"
-    undisturbed.mkdir()
-    Undisturbed.make(undisturbed, corpora).check(sweep)
+    undisturbed.check(sweep)
 
 
 def test_a_trial_without_room_keeps_its_last_checkpoint(small_disk: Path, lines_corpus: Path) -> None:
-    from sweep.store import TrialStore
-
     document = {
         "data": {"kind": "lines", "name": "tiny"},
         "model": {"kind": "lstm_lm", "embedding_dim": 6, "hidden_dim": 9},

@@ -13,9 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from sweep.config import TrialConfig
-from sweep.store import TrialStore
-from sweep.trial import run_trial
 from tests.here import sweep_here
 
 SWEEP = Path(sys.executable).with_name("sweep")
@@ -174,29 +171,6 @@ def test_an_interrupted_sweep_says_how_to_go_on(workplace: Workplace, number: si
         assert list(folder.glob("checkpoint/epoch-*/manifest.json"))
         assert (folder / "log.txt").read_text().splitlines()[-1] == "stopped"
     assert list((workplace.folder / "results" / "launches").iterdir()) == []
-
-
-@pytest.mark.slow
-def test_a_killed_driver_is_continued_by_the_same_command(workplace: Workplace) -> None:
-    """SIGKILL in mid-training; the second run ends with the numbers of a run that nobody disturbed."""
-    command = ["run", "tiny.yaml", "--no-tracking", "train.epochs=20", "train.plateau.patience=20"]
-    process = subprocess.Popen(
-        [SWEEP, *command], cwd=workplace.folder, env=workplace.environment, stderr=subprocess.DEVNULL
-    )
-    trials = workplace.folder / "results" / "trials"
-    wait_for(lambda: bool(list(trials.glob("*/checkpoint/epoch-*/manifest.json"))))
-    process.kill()
-    process.wait()
-    assert len(workplace.results()) < 4
-    done = workplace.sweep(*command)
-    assert "4 trials wanted" in done.stderr
-    continued = {key: numbers(text) for key, text in workplace.results().items()}
-    assert len(continued) == 4
-    for key, config in ((path.parent.name, path) for path in trials.glob("*/config.json")):
-        alone = TrialConfig.parse(json.loads(config.read_text()))
-        store = TrialStore(workplace.folder / "undisturbed")
-        result = run_trial(alone, store, Path(workplace.environment["SWEEP_CORPORA"]))
-        assert numbers(result.to_json().encode()) == continued[key]
 
 
 @pytest.mark.slow

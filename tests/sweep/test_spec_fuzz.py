@@ -551,8 +551,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("fuzz")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @examples(6800)
+@given(SEEDS)
+def test_many_specs_with_mistakes_are_taken_or_refused_in_one_sentence(folder: Path, seed: int) -> None:
+    random = Random(seed)
+    check(folder, mutated(random), overrides(random))
+
+
+@examples(600)
 @given(SEEDS)
 def test_a_spec_with_mistakes_is_taken_or_refused_in_one_sentence(folder: Path, seed: int) -> None:
     random = Random(seed)
