@@ -118,7 +118,7 @@ def _cluster(store: TrialStore, address: str) -> Iterator[Finding]:
     from sweep.launch import visit_nodes
 
     before = time.time()
-    visits = visit_nodes(address, str(store.location))
+    visits = visit_nodes(address, str(store.files))
     for visit in visits:
         subject = f"node {visit.host}"
         if visit.problem:
@@ -127,4 +127,4 @@ def _cluster(store: TrialStore, address: str) -> Iterator[Finding]:
         skew = max(before - visit.time, visit.time - time.time(), 0.0)
         if skew > MAX_SKEW:
             yield Finding("wrong", subject, f"its clock is {skew:.0f} s off; run a time service on all nodes")
-        yield Finding("good", subject, f"shares {store.location}, Ray {visit.ray}, {visit.gpus} GPUs")
+        yield Finding("good", subject, f"shares {store.files}, Ray {visit.ray}, {visit.gpus} GPUs")

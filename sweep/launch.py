@@ -127,7 +127,7 @@ def launch(
     """
     queue = TrialQueue(trials, store, policy, observers, this.id)
     assignment = {
-        "results": str(store.location),
+        "results": str(store.files),  # absolute: a worker may have another working directory
         "corpora": str(corpora.absolute()),
         "threads": where.cpu,
         "launch": this.id,

@@ -1,6 +1,6 @@
 """Real processes, killed: at the end the store, the tables and MLflow are those of a sweep that nobody disturbed.
 
-`make test PYTEST="-m long tests/faults"` runs the long form, with twenty kills of the the driver in place of two.
+`make test PYTEST="-m long tests/faults"` runs the long form, with twenty kills of the driver in place of two.
 """
 
 import secrets

@@ -133,12 +133,17 @@ def test_a_failing_trial_does_not_stop_the_others(workplace: Workplace) -> None:
     workplace.write(
         SPEC.replace(
             "LSTM-LM: {model: lstm_lm, schedule: constant}",
-            "LSTM-LM: {model: lstm_lm, update: {kind: joint, learning_rate: 3.0e+38, clip: 1.0e+38}}",
+            "LSTM-LM: {model: lstm_lm, update: {kind: joint, learning_rate: 3.0e+38, clip: 1.0e+38}}\n"
+            "    hungry: {model: {kind: lstm_lm, hidden_dim: 300000}}",
         )
+        + "exclude: [{setting: Inputless, method: hungry}]\n"
     )
     done = workplace.sweep("run", "tiny.yaml", "--no-tracking", code=1)
-    assert done.stderr.count("FAILED") == 2
+    assert done.stderr.count("FAILED") == 3
     assert "(non-finite)" in done.stderr
+    # Out of memory: once more, alone.
+    assert done.stderr.count("tried again alone now") == 1
+    assert json.loads(workplace.sweep_here("failures", "tiny", "--json").stdout)[1][0]["attempt"] == 2
     assert "in epoch 1, " in done.stderr
     assert len(workplace.results()) == 2
     status = workplace.sweep_here("status", "tiny").stdout
