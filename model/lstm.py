@@ -197,4 +197,6 @@ def operations(*modules: nn.Module) -> float:
 
 def empty_embedding(rows: int, size: int) -> nn.Embedding:
     """Without PyTorch's own draw, which `initialise` replaces: on the meta device it takes seconds of imports."""
-    return nn.Embedding.from_pretrained(torch.empty(rows, size), freeze=False)
+    empty = torch.empty(rows, size)
+    embedding: nn.Embedding = nn.Embedding.from_pretrained(empty, freeze=False)  # type: ignore[no-untyped-call]
+    return embedding
