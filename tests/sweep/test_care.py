@@ -254,3 +254,18 @@ def train_live(record: SweepRecord, store: TrialStore, corpora: Path) -> None:
         except TrialFailedError as error:
             mirror.failed(trial, error.failure)
     assert mirror.close(write_tables(record, store)) is None
+
+
+def test_from_scratch_forgets_a_checkpoint_but_not_of_what_runs(care: Care) -> None:
+    key = care.record.trials[5].key
+    with Launch(care.store.launches, "") as launch:
+        attempt = care.store.begin(key, {}, launch.id)
+        care.store.forget([key])
+        assert care.store.progress(key)["step"] == 3
+        attempt.give_up()
+    care.store.forget([key])
+    assert care.store.state(key) == "missing"
+    trained: list[int] = []
+    config = TrialConfig.parse(care.record.trials[5].config)
+    run_trial(config, care.store, care.corpora, on_epoch=lambda record: trained.append(record.epoch))
+    assert trained == [1, 2, 3]
