@@ -12,7 +12,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -91,8 +91,9 @@ class Launch:
     def __exit__(self, *exception: object) -> None:
         self._ended.set()
         self._thread.join()
-        for name in (_file(self.id), _stop_file(self.id)):
-            self._files.remove(name)
+        with suppress(OSError):  # a store that is away learns of the end by the silence
+            for name in (_file(self.id), _stop_file(self.id)):
+                self._files.remove(name)
 
     def request_stop(self) -> None:
         """End this launch in good order, wherever its workers are. Raises OSError when they cannot be told."""

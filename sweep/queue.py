@@ -115,6 +115,9 @@ class TrialQueue:
         turn = self._under_way.pop(key)
         self._tell(lambda observer: observer.returned(turn.trial))
         try:
+            if self._store.state(key) == "done":  # it was lost after its last word
+                self._finish(turn)
+                return
             attempt = self._store.begin(key, turn.trial.config, self._launch)
             at = self._store.progress(key)
             failure = TrialFailure(

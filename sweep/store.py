@@ -227,12 +227,16 @@ class Attempt:
         self.files.publish(WEIGHTS, save({name: tensor.cpu().contiguous() for name, tensor in weights.items()}))
         self.files.publish(RESULT, result.to_json().encode())
         self.files.remove(CHECKPOINT)
-        self.files.remove(ATTEMPTS)
+        self.withdraw()
 
     def fail(self, failure: TrialFailure) -> None:
         self.check()
         self.files.publish(FAILURE, failure.to_json().encode())
         self.claim.give_up()
+
+    def withdraw(self) -> None:
+        """Leave a trial that turned out to be done."""
+        self.files.remove(ATTEMPTS)
 
     def give_up(self) -> None:
         """Leave the trial to whoever wants it, as it is."""

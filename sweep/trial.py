@@ -85,7 +85,8 @@ def run_trial(
     right: by default that of a launch of its own. key: the trial's, if the caller knows it; a corpus that has changed
     or is missing is then a failure of that trial.
     Raises TrialFailedError when it fails, its cause recorded; TakenError when another launch trains it;
-    SupersededError when another attempt took over; StoppedError and NoRoomError as they say.
+    SupersededError when another attempt took over; StoppedError and NoRoomError as they say; OSError when the store
+    cannot be reached, which is no failure of the trial.
     """
     if right is None:
         with Launch(store.launches, "") as own:
@@ -105,6 +106,9 @@ def run_trial(
     if store.state(found) == "done":
         return store.result(found)
     attempt = store.begin(key or found, config.document(), right.launch)
+    if store.state(attempt.key) == "done":  # since it was looked at: whoever had it gave it up by finishing
+        attempt.withdraw()
+        return store.result(attempt.key)
     trial = _Trial(config, corpus, device, attempt, on_epoch, right.stop)
     with _guarded(attempt, lambda: trial.epoch), _logged(attempt):
         if found != attempt.key:
@@ -219,10 +223,12 @@ def _guarded(attempt: Attempt, epoch: Callable[[], int]) -> Iterator[None]:
     except (SupersededError, StoppedError):
         raise
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in NO_ROOM:
+        if isinstance(error, OSError):  # of the store, which may be back in a moment: no failure of the trial
             with suppress(OSError):
                 attempt.give_up()
-            raise NoRoomError(error.errno, f"trial {attempt.key[:12]}: {error.strerror}") from error
+            if error.errno in NO_ROOM:
+                raise NoRoomError(error.errno, f"trial {attempt.key[:12]}: {error.strerror}") from error
+            raise
         failure = _failure(attempt, error, epoch())
         attempt.log(f"failed: {failure.message}")
         attempt.fail(failure)

@@ -120,6 +120,36 @@ def test_a_failed_trial_continues_when_asked_again(lines_corpus: Path, tmp_path:
     assert store.state(whole.key) == "done"
 
 
+def test_a_store_that_is_away_is_no_failure_of_the_trial(lines_corpus: Path, tmp_path: Path) -> None:
+    config, store = TrialConfig.parse(DOCUMENT), TrialStore(tmp_path / "results")
+    whole = run_trial(config, TrialStore(tmp_path / "whole"), lines_corpus)
+
+    def lose_the_network(record: EpochRecord) -> None:
+        if record.epoch == 2:
+            raise ConnectionError("the store went away")
+
+    with pytest.raises(ConnectionError, match="the store went away"):
+        run_trial(config, store, lines_corpus, on_epoch=lose_the_network)
+    assert store.state(whole.key) == "started"
+    assert store.holder(whole.key) is None
+    assert numbers(run_trial(config, store, lines_corpus)) == numbers(whole)
+
+
+def test_a_trial_that_is_done_when_its_turn_comes_is_left_alone(
+    lines_corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the look at its state and the claim another launch finishes it."""
+    config, store = TrialConfig.parse(DOCUMENT), TrialStore(tmp_path / "results")
+    result = run_trial(config, store, lines_corpus)
+    states = iter(["started"])
+    real = TrialStore.state
+    monkeypatch.setattr(TrialStore, "state", lambda self, key: next(states, None) or real(self, key))
+    seen: list[EpochRecord] = []
+    assert run_trial(config, store, lines_corpus, on_epoch=seen.append) == result
+    assert seen == []
+    assert "attempts" not in store.trial(result.key).names()
+
+
 def test_seeds_differ_and_metrics_are_finite(lines_corpus: Path, tmp_path: Path) -> None:
     store = TrialStore(tmp_path / "results")
     results = [run_trial(TrialConfig.parse({**DOCUMENT, "seed": seed}), store, lines_corpus) for seed in (0, 1)]
