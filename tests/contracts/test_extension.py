@@ -115,7 +115,11 @@ def test_a_new_plugin_is_one_file_and_one_yaml(tmp_path: Path) -> None:
         shutil.copytree(ROOT / folder, project / folder, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "tests/conftest.py"):
         shutil.copy(ROOT / name, project / name)
-    for name in ("test_extension.py", "test_files.py"):  # where a store keeps its files is no plugin's matter
+    for name in (
+        "test_extension.py",
+        "test_files.py",
+        "test_bucket.py",
+    ):  # where a store keeps its files is no plugin's matter
         (project / "tests/contracts" / name).unlink()
     for name, text in NEW_FILES.items():
         assert not (project / name).exists()

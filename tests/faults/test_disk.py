@@ -42,7 +42,7 @@ def fill(folder: Path) -> Path:
 def test_a_full_disk_pauses_the_sweep(
     small_disk: Path, tmp_path: Path, chaos_corpora: Path, undisturbed: Undisturbed
 ) -> None:
-    sweep = Sweep(small_disk / "chaos", chaos_corpora, uri=f"sqlite:///{tmp_path / 'mlflow.db'}")
+    sweep = Sweep(tmp_path / "chaos", chaos_corpora, location=str(small_disk / "results"))
     with ended(sweep.start()) as process:
         wait_for(lambda: sweep.progress() > 2)
         filler = fill(small_disk)
