@@ -9,6 +9,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +22,11 @@ from data.files import Files
 logger = logging.getLogger(__name__)
 
 KEPT = 2
-ABSENT = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
+DAMAGE = (
+    FileNotFoundError, IsADirectoryError, NotADirectoryError,
+    ValueError, KeyError, TypeError, AttributeError, SafetensorError,
+)  # fmt: skip
+"""What a damaged checkpoint raises. A store that is away is none: that would start a trial from further back."""
 MANIFEST, STATE, TENSORS = "manifest.json", "state.json", ".safetensors"
 
 
@@ -43,7 +48,10 @@ class Checkpoint:
 
 
 def write(files: Files, checkpoint: Checkpoint) -> None:
-    """Publish a checkpoint, then remove all but it and the one before. Raises OSError when it is not taken."""
+    """Publish a checkpoint, then remove all but it and the one before. Raises OSError when it is not taken.
+
+    What calls itself newer goes too: training came from what was whole, so that cannot have been.
+    """
     target = files.below(checkpoint.name)
     target.remove(MANIFEST)  # of a damaged one of the same name: it must not vouch for the new files
     state = {"epoch": checkpoint.epoch, "step": checkpoint.step, **checkpoint.state}
@@ -54,8 +62,10 @@ def write(files: Files, checkpoint: Checkpoint) -> None:
         target.publish(name, content)
     hashes = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
     target.publish(MANIFEST, json.dumps(hashes).encode())
-    for older in _newest_first(files)[KEPT:]:
-        files.remove(older)
+    names = _newest_first(files)
+    newest = names.index(checkpoint.name)
+    for name in (*names[:newest], *names[newest + KEPT :]):
+        files.remove(name)
 
 
 def read_newest(files: Files) -> Checkpoint | None:
@@ -64,8 +74,7 @@ def read_newest(files: Files) -> Checkpoint | None:
     for name in _newest_first(files):
         try:
             found = _read(files.below(name))
-        # A store that is away for a moment is no damage: that would start a trial from further back, or anew.
-        except (*ABSENT, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+        except DAMAGE as error:
             damaged.append(f"{name} ({error})")
             continue
         if damaged:
@@ -79,24 +88,25 @@ def read_newest(files: Files) -> Checkpoint | None:
 def read_state(files: Files) -> Mapping[str, Any] | None:
     """What the newest checkpoint says besides its tensors; None when none can be read."""
     for name in _newest_first(files):
-        try:
-            if MANIFEST in files.names(name):
-                state: Mapping[str, Any] = json.loads(files.read(f"{name}/{STATE}"))
-                return state
-        except (*ABSENT, ValueError):
-            continue
+        with suppress(*DAMAGE):
+            hashes = json.loads(files.read(f"{name}/{MANIFEST}"))
+            state: Mapping[str, Any] = json.loads(_checked(files.read(f"{name}/{STATE}"), STATE, hashes))
+            return state
     return None
 
 
 def _read(files: Files) -> Checkpoint:
     hashes = json.loads(files.read(MANIFEST))
-    contents = {name: files.read(name) for name in hashes}
-    for name, expected in hashes.items():
-        if hashlib.sha256(contents[name]).hexdigest() != expected:
-            raise ValueError(f"{name} does not have the hash of its manifest")
+    contents = {name: _checked(files.read(name), name, hashes) for name in hashes}
     state = json.loads(contents[STATE])
     parts = {name.removesuffix(TENSORS): load(content) for name, content in contents.items() if name.endswith(TENSORS)}
     return Checkpoint(state.pop("epoch"), state.pop("step"), parts, state)
+
+
+def _checked(content: bytes, name: str, hashes: Mapping[str, str]) -> bytes:
+    if hashlib.sha256(content).hexdigest() != hashes[name]:
+        raise ValueError(f"{name} does not have the hash of its manifest")
+    return content
 
 
 def _newest_first(files: Files) -> list[str]:

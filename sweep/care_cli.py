@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from sweep.claims import Launch, request_stop
+from sweep.exits import SOME_FAILED
 from sweep.mirror import default_uri
 from sweep.options import (
     DEFAULT_CORPORA,
@@ -24,7 +25,7 @@ from sweep.options import (
 )
 from sweep.plan import count_states
 from sweep.record import TrialFailure
-from sweep.run import SOME_FAILED, write_tables
+from sweep.run import write_tables
 from sweep.status import Status, failure_groups, read_status
 from sweep.store import TrialStore
 from sweep.train_cli import counts_line

@@ -9,15 +9,14 @@ import typer
 
 from sweep.care_cli import app as care_app
 from sweep.data_cli import app as data_app
+from sweep.exits import told
 from sweep.mirror import default_uri
 from sweep.options import DEFAULT_RESULTS, Json, Name, Results, Tracking, say
 from sweep.plan import results_of
 from sweep.render import FORMATS, render
-from sweep.run import INTERRUPTED, SOME_FAILED, USAGE
 from sweep.store import TrialStore
 from sweep.table import comparison_tables, data_table
 from sweep.train_cli import app as train_app
-from sweep.trial import StoppedError, TrialFailedError
 
 app = typer.Typer(
     help="Sweeps of latent-variable text models: train what is missing, print the tables.",
@@ -71,23 +70,8 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # tables hold ± and †, which the locale of a batch job may lack
             stream.reconfigure(encoding="utf-8")
-    try:
+    with told():
         app()
-    except ValueError as error:
-        _end(f"error: {error}", USAGE)
-    except TrialFailedError as error:
-        _end(f"failed: {error}", SOME_FAILED)
-    except StoppedError as error:
-        _end(f"stopped: {error}", INTERRUPTED)
-    except OSError as error:
-        _end(f"error: {error}; nothing that was finished is lost, the same command goes on", INTERRUPTED)
-    except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
-
-
-def _end(sentence: str, code: int) -> None:
-    sys.stderr.write(sentence + "\n")
-    sys.exit(code)
 
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:

@@ -1,6 +1,8 @@
 """What a sweep stands on, examined before it is run for weeks."""
 
 import os
+import secrets
+import socket
 import stat
 import time
 from collections.abc import Iterator, Sequence
@@ -11,16 +13,15 @@ from typing import Literal
 
 import torch
 
-from sweep.config import TrialConfig
 from sweep.mirror import default_uri, redacted
-from sweep.plan import make_plan
+from sweep.plan import COPIES, make_plan
 from sweep.spec import SweepSpec
 from sweep.store import TrialStore
 
 MAX_SKEW = 5.0
 """Seconds by which the clocks of two machines may differ: a launch is given up for dead after 60 without a sign."""
-COPIES = 7
-"""Of the weights, at the most, that a running trial has on disk: two checkpoints with the best ones, and the last."""
+HISTORY_BYTES = 2000
+"""Of one epoch in a result."""
 
 
 @dataclass(frozen=True)
@@ -64,14 +65,12 @@ def _disk(store: TrialStore, source: str | None, corpora: Path) -> Iterator[Find
 
 
 def _bytes_needed(source: str, store: TrialStore, corpora: Path) -> int:
-    """Of the trials that are not done: each leaves its weights, and while it runs has some copies of them."""
+    """Of the trials that are not done: each leaves its weights and its history, and needs more while it runs."""
     plan = make_plan(SweepSpec.load(source), corpora)
-    states = store.states(plan.record.wanted)
-    weights = []
-    for trial in plan.missing(states):
-        config = TrialConfig.parse(trial.config)
-        weights.append(4 * plan.parameters[trial.key] + 2000 * config.train.epochs)  # float32, and the history
-    return sum(weights) + (COPIES - 1) * sum(sorted(weights)[-(os.cpu_count() or 1) :])
+    missing = plan.missing(store.states(plan.record.wanted))
+    running = sorted(plan.bytes_needed(trial.key) for trial in missing)[-(os.cpu_count() or 1) :]
+    history = sum(HISTORY_BYTES * int(trial.config["train"]["epochs"]) for trial in missing)
+    return sum(running) + history + sum(plan.bytes_needed(trial.key) for trial in missing) // COPIES
 
 
 def _mlflow(store: TrialStore, tracking: str | None) -> Finding:
@@ -115,16 +114,45 @@ def _gpu() -> Finding:
 
 
 def _cluster(store: TrialStore, address: str) -> Iterator[Finding]:
-    from sweep.launch import visit_nodes
+    from sweep.launch import on_each_node
 
-    before = time.time()
-    visits = visit_nodes(address, str(store.files))
-    for visit in visits:
-        subject = f"node {visit.host}"
+    here, name, before = store.launches, f"probe-{secrets.token_hex(8)}", time.time()
+    here.publish(name, b"here")
+    try:
+        visits = on_each_node(address, _visit, str(store.files), name)
+        seen = here.names()
+    finally:
+        for each in [each for each in here.names() if each.startswith(name)]:
+            here.remove(each)
+    for node, visit in visits.items():
+        subject, skew = f"node {visit.host}", max(before - visit.time, visit.time - time.time(), 0.0)
         if visit.problem:
             yield Finding("wrong", subject, visit.problem)
-            continue
-        skew = max(before - visit.time, visit.time - time.time(), 0.0)
+        elif f"{name}-{node}" not in seen:
+            yield Finding("wrong", subject, f"what it writes to {store.files} is not seen here; use a shared place")
+        else:
+            yield Finding("good", subject, f"shares {store.files}, Ray {visit.ray}, {visit.gpus} GPUs")
         if skew > MAX_SKEW:
             yield Finding("wrong", subject, f"its clock is {skew:.0f} s off; run a time service on all nodes")
-        yield Finding("good", subject, f"shares {store.files}, Ray {visit.ray}, {visit.gpus} GPUs")
+
+
+@dataclass(frozen=True)
+class _Visited:
+    """What a node of a cluster says of itself. time: its clock, Unix seconds. problem: with the store; '' if none."""
+
+    host: str
+    time: float
+    ray: str
+    gpus: int
+    problem: str
+
+
+def _visit(node: str, location: str, name: str) -> _Visited:
+    """On a node: read a file of the store that the driver wrote, and write one for it to see."""
+    problem, store = "", TrialStore(location)
+    try:
+        store.launches.read(name)
+        store.launches.publish(f"{name}-{node}", b"there")
+    except OSError as error:
+        problem = f"cannot use {location} ({error}); results need a place that all nodes share"
+    return _Visited(socket.gethostname(), time.time(), version("ray"), torch.cuda.device_count(), problem)

@@ -10,20 +10,19 @@ import secrets
 import signal
 import socket
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
 from sweep.claims import Launch, TakenError, watched_stop
 from sweep.config import TrialConfig
 from sweep.ending import ended_in_good_order
-from sweep.queue import Observer, TrialQueue
-from sweep.record import EpochRecord, FailureKind, WantedTrial
-from sweep.spec import Resources, RetryPolicy
+from sweep.queue import TrialQueue
+from sweep.record import EpochRecord, FailureKind
+from sweep.spec import Resources
 from sweep.store import SupersededError, TrialStore
 from sweep.trial import NoRoomError, Right, StoppedError, TrialFailedError, run_trial
 
@@ -48,6 +47,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # noq
 
 # What Tune has to say of a trial that failed or was lost, our queue says in one line.
 logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+
+_Answer = TypeVar("_Answer")
 
 
 @dataclass(frozen=True)
@@ -111,21 +112,13 @@ def _fit_resources(resources: Resources) -> Cluster:
 
 
 def launch(
-    trials: Sequence[WantedTrial],
-    store: TrialStore,
-    corpora: Path,
-    where: Cluster,
-    policy: RetryPolicy,
-    grace_seconds: float,
-    this: Launch,
-    observers: Sequence[Observer],
+    queue: TrialQueue, store: TrialStore, corpora: Path, where: Cluster, this: Launch, grace_seconds: float
 ) -> None:
-    """Train the trials in their order on the cluster; returns when none runs any more. Their ends are in the store.
+    """Train the trials of a queue on the cluster; returns when none runs any more. Their ends are in the store.
 
     Ctrl-C, SIGTERM or a request to stop ends it in good order: no trial is started, and those that run have
     `grace_seconds` to leave a checkpoint. A second signal ends it at once.
     """
-    queue = TrialQueue(trials, store, policy, observers, this.id)
     assignment = {
         "results": str(store.files),  # absolute: a worker may have another working directory
         "corpora": str(corpora.absolute()),
@@ -150,16 +143,11 @@ def launch(
                 verbose=0,
                 # A lost worker is our queue's to retry, with its back-off.
                 failure_config=tune.FailureConfig(max_failures=0),
-                callbacks=[_Relay(queue, {trial.key: trial for trial in trials}, observers)],
+                callbacks=[_Relay(queue)],
             ),
         )
-
-        def say(sentence: str) -> None:
-            for observer in observers:
-                observer.said(sentence)
-
         # SIGUSR1 is Tune's own way to end; its and Ray's handlers of the others lose the exit code.
-        end = ended_in_good_order(this, grace_seconds, say, lambda: os.kill(os.getpid(), signal.SIGUSR1))
+        end = ended_in_good_order(this, grace_seconds, queue.say, lambda: os.kill(os.getpid(), signal.SIGUSR1))
         with end, open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
             tuner.fit()
 
@@ -194,49 +182,19 @@ def _work(assignment: Mapping[str, Any]) -> None:
         torch.cuda.empty_cache()  # the next trial may be another process's
 
 
-@dataclass(frozen=True)
-class Visit:
-    """What a node of a cluster says of itself. time: its clock, Unix seconds. problem: with the store; '' if none."""
-
-    host: str
-    time: float
-    ray: str
-    gpus: int
-    problem: str
-
-
-def visit_nodes(address: str, location: str) -> list[Visit]:
-    """Have each node of a cluster read a file of the store that was written here, and write one that is read here.
+def on_each_node(address: str, function: Callable[..., _Answer], *arguments: object) -> dict[str, _Answer]:
+    """Call a function on each node of a cluster, with the node's id before the arguments; its answers by that id.
 
     Raises ValueError when the cluster does not answer.
     """
     with cluster(Resources(cpu=0.01, gpu=0.0), address):
-        here, name = TrialStore(location).launches, f"probe-{secrets.token_hex(8)}"
-        here.publish(name, b"here")
-        try:
-            visits = []
-            for node in [node for node in ray.nodes() if node["Alive"]]:
-                there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-                task = _visit.options(scheduling_strategy=there, num_cpus=0)
-                visit = ray.get(task.remote(location, name, node["NodeID"]), timeout=60)
-                if not visit.problem and f"{name}-{node['NodeID']}" not in here.names():
-                    visit = replace(visit, problem=f"what it writes to {location} is not seen here; use a shared place")
-                visits.append(visit)
-            return visits
-        finally:
-            for each in [each for each in here.names() if each.startswith(name)]:
-                here.remove(each)
-
-
-@ray.remote  # type: ignore[untyped-decorator]
-def _visit(location: str, name: str, node: str) -> Visit:
-    problem, store = "", TrialStore(location)
-    try:
-        store.launches.read(name)
-        store.launches.publish(f"{name}-{node}", b"there")
-    except OSError as error:
-        problem = f"cannot use {location} ({error}); results need a place that all nodes share"
-    return Visit(socket.gethostname(), time.time(), ray.__version__, torch.cuda.device_count(), problem)
+        call = ray.remote(function)
+        answers = {}
+        for node in [node["NodeID"] for node in ray.nodes() if node["Alive"]]:
+            there = NodeAffinitySchedulingStrategy(node, soft=False)
+            task = call.options(scheduling_strategy=there, num_cpus=0).remote(node, *arguments)
+            answers[node] = ray.get(task, timeout=60)
+        return answers
 
 
 class _Handout(Searcher):  # type: ignore[misc]  # ray is untyped
@@ -272,23 +230,20 @@ class _Handout(Searcher):  # type: ignore[misc]  # ray is untyped
 
 
 class _Relay(tune.Callback):  # type: ignore[misc]  # ray is untyped
-    """Tune's events as the queue's and the observers' events."""
+    """Tune's events as the queue's."""
 
-    def __init__(self, queue: TrialQueue, trials: Mapping[str, WantedTrial], observers: Sequence[Observer]):
+    def __init__(self, queue: TrialQueue):
         self._queue = queue
-        self._trials = trials
-        self._observers = observers
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._tell(lambda observer, wanted: observer.started(wanted), trial)
+        self._queue.started(trial.config["key"])
 
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: Any, **info: Any) -> None:
         if "epoch" in result:
-            record = EpochRecord(**result["epoch"])
-            self._tell(lambda observer, wanted: observer.epoch(wanted, record), trial)
+            self._queue.epoch(trial.config["key"], EpochRecord(**result["epoch"]))
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._queue.ended(trial.config["key"])
@@ -297,10 +252,6 @@ class _Relay(tune.Callback):  # type: ignore[misc]  # ray is untyped
         cause = _error_text(trial)
         kind: FailureKind = "out-of-memory" if "OutOfMemoryError" in cause else "worker-lost"
         self._queue.lost(trial.config["key"], kind, cause, _host(trial))
-
-    def _tell(self, event: Callable[[Observer, WantedTrial], None], trial: Any) -> None:
-        for observer in self._observers:
-            event(observer, self._trials[trial.config["key"]])
 
 
 def _host(trial: Any) -> str:

@@ -4,11 +4,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from sweep.claims import Launch
+from sweep.alone import train_alone
 from sweep.record import EpochRecord, TrialResult
 from sweep.spec import Cell, SweepSpec
 from sweep.store import TrialStore
-from sweep.trial import Right, default_device, describe, run_trial, stoppable
+from sweep.trial import default_device, describe
 
 
 def train_one(
@@ -36,16 +36,7 @@ def train_one(
         if not quiet:
             sys.stderr.write(describe(record) + "\n")
 
-    with Launch(store.launches, "") as this, stoppable(this):
-        return run_trial(
-            config,
-            store,
-            corpora,
-            device=device or default_device(),
-            threads=threads,
-            on_epoch=show,
-            right=Right(this.id, this.stop),
-        )
+    return train_alone(config, store, corpora, device or default_device(), threads, show)
 
 
 def _choose(spec: SweepSpec, labels: Sequence[str]) -> Cell:

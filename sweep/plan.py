@@ -15,6 +15,10 @@ from sweep.record import State, SweepRecord, TrialResult, WantedTrial
 from sweep.spec import Cell, SpecFields, SweepSpec
 from sweep.store import TrialStore
 
+COPIES = 7
+"""Of its weights that a running trial has at the most: two checkpoints and a third half written, each with the best
+ones too, and those beside the result."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -24,6 +28,10 @@ class Plan:
     fields: SpecFields
     costs: Mapping[str, float]
     parameters: Mapping[str, int]
+
+    def bytes_needed(self, key: str) -> int:
+        """What a running trial has in the store at the most, all of it float32; one of `COPIES` stays in the end."""
+        return COPIES * 4 * self.parameters[key]
 
     def missing(self, states: Mapping[str, State]) -> list[WantedTrial]:
         """Trials that are not done, longest expected first, so that none of the long ones is left to the end."""

@@ -3,7 +3,7 @@
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
@@ -16,7 +16,7 @@ PAUSE = 2.0
 """Seconds before a trial is looked at again that another launch trains, or for which there was no room."""
 LONGEST_BACKOFF = 600.0
 MIN_FREE = 16 * 2**20
-"""Bytes that must be free for a trial to start, besides room for three of its checkpoints."""
+"""Bytes that must be free for a trial to start, besides what it will need itself."""
 
 
 class Observer(Protocol):
@@ -36,12 +36,12 @@ class Observer(Protocol):
 class _Turn:
     """A trial on its way through a launch. losses, shortages: failed tries in a row, of each kind that is retried.
 
-    at: (epoch, step) of its checkpoint when its worker was last lost. stale: the failure that the store has of it is
-    one that is to be retried.
+    at: (epoch, step) of its checkpoint when its worker was last lost. known: the failure that is to be retried; while
+    the store has that one, nobody has tried again.
     """
 
     trial: WantedTrial
-    stale: bool
+    known: TrialFailure | None
     not_before: float = 0.0
     losses: int = 0
     shortages: int = 0
@@ -55,7 +55,8 @@ class _Turn:
 class TrialQueue:
     """Trials in the order in which they should start. Everything it knows of them it reads from the store.
 
-    launch: on whose behalf. A store that cannot be reached for a while delays a trial, and loses none.
+    launch: on whose behalf. needs: bytes that each trial takes of the store while it runs. A store that cannot be
+    reached for a while delays a trial, and loses none.
     """
 
     def __init__(
@@ -64,16 +65,19 @@ class TrialQueue:
         store: TrialStore,
         policy: RetryPolicy,
         observers: Iterable[Observer],
-        launch: str = "",
+        launch: str,
+        needs: Mapping[str, int],
     ):
         wanted = list(trials)
         states = store.states(trial.key for trial in wanted)
-        self._waiting = deque(_Turn(trial, states[trial.key] == "failed") for trial in wanted)
+        failures = {key: store.failure(key) for key, state in states.items() if state == "failed"}
+        self._waiting = deque(_Turn(trial, failures.get(trial.key)) for trial in wanted)
         self._under_way: dict[str, _Turn] = {}
         self._store = store
         self._policy = policy
         self._observers = list(observers)
         self._launch = launch
+        self._needs = needs
         self._is_paused = False
 
     @property
@@ -90,9 +94,20 @@ class TrialQueue:
             if not self._is_free(turn):
                 continue
             self._under_way[turn.trial.key] = turn
-            turn.stale = False
             return turn.trial, turn.alone
         return None
+
+    def started(self, key: str) -> None:
+        """A worker has begun with a trial."""
+        self._tell(lambda observer: observer.started(self._under_way[key].trial))
+
+    def epoch(self, key: str, record: EpochRecord) -> None:
+        """A worker has come to the end of an epoch, and kept it."""
+        self._tell(lambda observer: observer.epoch(self._under_way[key].trial, record))
+
+    def say(self, sentence: str) -> None:
+        """Have everybody know."""
+        self._tell(lambda observer: observer.said(sentence))
 
     def ended(self, key: str) -> None:
         """A worker has left a trial; the store says how."""
@@ -100,10 +115,11 @@ class TrialQueue:
         self._tell(lambda observer: observer.returned(turn.trial))
         try:
             state = self._store.state(key)
+            failure = self._store.failure(key) if state == "failed" else None
             if state == "done":
                 self._finish(turn)
-            elif state == "failed":
-                self._fail(turn, self._store.failure(key))
+            elif failure is not None and failure != turn.known:
+                self._fail(turn, failure)
             else:
                 self._delay(turn, PAUSE)  # trained by another launch, stopped, or no room
         except OSError as error:
@@ -149,8 +165,8 @@ class TrialQueue:
             if state == "done":
                 self._finish(turn)
                 return False
-            if state == "failed" and not turn.stale:
-                self._tell(lambda observer: observer.failed(turn.trial, self._store.failure(key)))
+            if state == "failed" and (failure := self._store.failure(key)) != turn.known:
+                self._tell(lambda observer: observer.failed(turn.trial, failure))
                 return False
             owner = self._store.holder(key)
         except OSError as error:
@@ -166,7 +182,7 @@ class TrialQueue:
         files, key = self._store.files, turn.trial.key
         free = files.free_bytes()
         if free is not None:
-            need = MIN_FREE + 3 * sum(self._store.trial(key).below("checkpoint").sizes().values()) // 2
+            need = MIN_FREE + max(0, self._needs[key] - sum(self._store.trial(key).sizes().values()))
             if free < need:
                 self._pause(
                     f"results folder {files} has {free // 2**20} MiB free of the {need // 2**20} that a trial needs: "
@@ -182,20 +198,20 @@ class TrialQueue:
             )
             return False
         if self._is_paused:
-            self._say(f"results folder {files} has room again")
+            self.say(f"results folder {files} has room again")
             self._is_paused = False
         return True
 
     def _pause(self, sentence: str) -> None:
         if not self._is_paused:
-            self._say(sentence)
+            self.say(sentence)
         self._is_paused = True
 
     def _finish(self, turn: _Turn) -> None:
         try:
             result = self._store.result(turn.trial.key)
         except ValueError as error:
-            self._say(str(error))
+            self.say(str(error))
             return
         self._tell(lambda observer: observer.finished(turn.trial, result))
 
@@ -204,11 +220,11 @@ class TrialQueue:
         if wait is None:
             self._tell(lambda observer: observer.failed(turn.trial, failure))
             return
-        turn.stale = True
+        turn.known = failure
         self._delay(turn, wait)
         how = "alone " if turn.alone else ""
         when = f"in {wait:.0f} s" if wait else "now"
-        self._say(f"{turn.trial.name}: {failure.kind}: {failure.message}; tried again {how}{when}")
+        self.say(f"{turn.trial.name}: {failure.kind}: {failure.message}; tried again {how}{when}")
 
     def _retry_after(self, turn: _Turn, failure: TrialFailure) -> float | None:
         """Seconds to wait before a failed trial is tried again; None when it is not."""
@@ -233,12 +249,9 @@ class TrialQueue:
         self._waiting.append(turn)
 
     def _say_away(self, error: Exception) -> None:
-        self._say(
+        self.say(
             f"the store could not be used ({_last_line(''.join(traceback.format_exception_only(error)))}); trying on"
         )
-
-    def _say(self, sentence: str) -> None:
-        self._tell(lambda observer: observer.said(sentence))
 
     def _tell(self, event: Callable[[Observer], None]) -> None:
         for observer in self._observers:

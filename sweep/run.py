@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from sweep.claims import Launch
+from sweep.exits import DONE, INTERRUPTED, SOME_FAILED
 from sweep.mirror import Mirror
 from sweep.plan import Plan, count_states, results_of
 from sweep.progress import Progress
-from sweep.queue import Observer
+from sweep.queue import Observer, TrialQueue
 from sweep.record import State, SweepRecord, WantedTrial
 from sweep.render import FORMATS, render
 from sweep.spec import Resources
@@ -25,8 +26,6 @@ from sweep.table import comparison_tables
 if TYPE_CHECKING:
     from sweep.launch import Cluster
 
-DONE, SOME_FAILED, USAGE, INTERRUPTED = 0, 1, 2, 3
-"""Exit codes: all trials done; some failed; a mistake in what was asked for; stopped, the same command continues."""
 HURRY = 15.0
 """Seconds that MLflow has when the launch was asked to stop; what it then lacks is written by the next one."""
 MIRROR = "mirror.json"
@@ -118,10 +117,11 @@ def _train(
 ) -> None:
     from sweep.launch import launch
 
-    fields = plan.fields
+    fields, needs = plan.fields, {trial.key: plan.bytes_needed(trial.key) for trial in missing}
     with Progress(missing, plan.costs, console) as progress:
         observers: list[Observer] = [progress, *([mirror] if mirror else [])]
-        launch(missing, store, corpora, where, fields.retry, fields.grace_seconds, this, observers)
+        queue = TrialQueue(missing, store, fields.retry, observers, this.id, needs)
+        launch(queue, store, corpora, where, this, fields.grace_seconds)
 
 
 def write_tables(record: SweepRecord, store: TrialStore) -> list[str]:

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.text import Text
 
 from sweep.config import unknown
+from sweep.exits import INTERRUPTED
 from sweep.mirror import default_uri
 from sweep.options import (
     DEFAULT_CORPORA,
@@ -30,7 +31,7 @@ from sweep.plan import Plan, count_states, make_plan, plan_again, results_of
 from sweep.progress import duration
 from sweep.record import FailureKind, SweepRecord
 from sweep.render import render
-from sweep.run import INTERRUPTED, RunOptions, run
+from sweep.run import RunOptions, run
 from sweep.spec import SweepSpec
 from sweep.store import TrialStore
 from sweep.table import comparison_tables
@@ -95,8 +96,8 @@ def retry_command(
     if not chosen:
         say("nothing to retry: no trial failed" + (f" of kind {kind}" if kind else ""))
         return
-    again = ["retry", name, *(keys or ()), *(["--kind", kind] if kind else [])]
-    _train(plan, results, RunOptions(corpora, uri, address, num_cpus), again, chosen, from_scratch)
+    # What is left afterwards is not only what was to be tried again.
+    _train(plan, results, RunOptions(corpora, uri, address, num_cpus), ["resume", name], chosen, from_scratch)
 
 
 def _failed(record: SweepRecord, store: TrialStore, prefixes: Collection[str], kind: str | None) -> set[str]:

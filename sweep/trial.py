@@ -3,19 +3,15 @@
 `python -m sweep.trial CONFIG.json` trains one on a machine that has only PyTorch, NumPy, pydantic and safetensors.
 """
 
-import argparse
 import errno
-import json
 import logging
-import os
 import socket
-import sys
 import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -31,16 +27,12 @@ from model.train import EpochRecord, Training, fit
 from model.update import NonFiniteError
 from sweep.claims import Launch
 from sweep.config import TrialConfig, trial_key
-from sweep.ending import ended_in_good_order
 from sweep.environment import environment
 from sweep.record import RECORD_VERSION, FailureKind, TrialFailure, TrialResult
 from sweep.store import Attempt, AttemptLog, SupersededError, TrialStore
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 LOG_TAIL = 20
-GRACE_SECONDS = 60.0
-STOPPED = 3
-"""Exit code of a process that was asked to stop; the same command continues."""
 
 
 class TrialFailedError(RuntimeError):
@@ -285,50 +277,7 @@ def _logged(attempt: Attempt) -> Iterator[None]:
             logger.removeHandler(handler)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Train one trial from its config.json, without Ray or MLflow.")
-    parser.add_argument("config", type=Path, help="a config.json of the store, or a document of the same form")
-    parser.add_argument("--results", default="results", help="a folder, or a URI such as s3://bucket/results")
-    parser.add_argument("--corpora", type=Path, default=Path("corpora"))
-    parser.add_argument("--device", default=default_device())
-    parser.add_argument(
-        "--threads", type=int, default=1, help="of this process; two trials of one do more than one of two"
-    )
-    parser.add_argument("--seed", type=int, help="in place of the config's")
-    options = parser.parse_args()
-    if options.threads < 1:
-        parser.error(f"--threads is at least 1, not {options.threads}")
-    config = TrialConfig.parse(json.loads(options.config.read_text()))
-    if options.seed is not None:
-        config = replace(config, seed=options.seed)
-    store = TrialStore(options.results)
-    try:
-        with Launch(store.launches, "") as this, stoppable(this):
-            result = run_trial(
-                config,
-                store,
-                options.corpora,
-                device=options.device,
-                threads=options.threads,
-                on_epoch=lambda record: print(describe(record), flush=True),
-                right=Right(this.id, this.stop),
-            )
-    except StoppedError as error:
-        sys.stderr.write(f"stopped: {error}\n")
-        sys.exit(STOPPED)
-    print(result.to_json())
-
-
-@contextmanager
-def stoppable(this: Launch) -> Iterator[None]:
-    """For a process that trains one trial: Ctrl-C and SIGTERM have it leave a checkpoint first."""
-
-    def say(sentence: str) -> None:
-        sys.stderr.write(sentence + "\n")
-
-    with ended_in_good_order(this, GRACE_SECONDS, say, lambda: os._exit(STOPPED)):
-        yield
-
-
 if __name__ == "__main__":
+    from sweep.alone import main
+
     main()

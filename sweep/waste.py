@@ -5,9 +5,7 @@ from dataclasses import dataclass
 
 from data.files import PARTIAL
 from sweep.claims import find
-from sweep.store import ATTEMPTS, CHECKPOINT, CONFIG, FAILURE, LOG, RESULT, WEIGHTS, TrialStore
-
-TRIAL_FILES = (CONFIG, RESULT, FAILURE, WEIGHTS, LOG)
+from sweep.store import ATTEMPTS, CHECKPOINT, RESULT, TrialStore
 
 
 @dataclass(frozen=True)
@@ -52,10 +50,10 @@ def _of_trial(key: str, files: dict[str, int], is_wanted: bool) -> Iterator[Wast
         yield Waste(f"trials/{key}", sum(files.values()), "unfinished, and no sweep asks for it")
         return
     if RESULT in files:
-        for folder, why in {CHECKPOINT: "of a done trial", ATTEMPTS: "of a done trial"}.items():
+        for folder in (CHECKPOINT, ATTEMPTS):
             inside = [size for name, size in files.items() if name.startswith(f"{folder}/")]
             if inside:
-                yield Waste(f"trials/{key}/{folder}", sum(inside), why)
+                yield Waste(f"trials/{key}/{folder}", sum(inside), "of a done trial")
     for name, size in files.items():
         is_inside = name.startswith((f"{CHECKPOINT}/", f"{ATTEMPTS}/"))
         if name.endswith(PARTIAL) and not (is_inside and RESULT in files):

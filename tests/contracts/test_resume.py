@@ -159,3 +159,23 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(lines_corpus: Path, tm
     [warning] = [line for line in store.log(whole.key).splitlines() if line.startswith("damaged")]
     assert newest in warning
     assert f"using {older}" in warning
+
+
+def test_what_is_newer_and_damaged_never_displaces_what_is_good(lines_corpus: Path, tmp_path: Path) -> None:
+    """Two damaged ones, and a name that nobody wrote: the trial starts again, and keeps its own checkpoints."""
+    document = next(iter(documents().values()))
+    whole = run_trial(TrialConfig.parse(document), TrialStore(tmp_path / "whole"), lines_corpus)
+    store = TrialStore(tmp_path / "stopped")
+    stop_after(document, store, lines_corpus, 3 * (STEPS + 1))
+    folder = tmp_path / "stopped" / "trials" / whole.key / "checkpoint"
+    for each in folder.iterdir():
+        (each / "state.json").write_bytes(b"{}")
+    (folder / "epoch-99999").mkdir()
+    (folder / "epoch-99999" / "manifest.json").write_text("{}")
+    assert store.progress(whole.key) == {}, "a damaged state is shown"
+    stop_after(document, store, lines_corpus, 2 * (STEPS + 1))
+    assert {name for name in names(store) if "step" not in name} == {"epoch-00002"}
+    assert store.progress(whole.key)["epoch"] == 2
+    assert "no other, starting from the beginning" in store.log(whole.key)
+    assert numbers(run_trial(TrialConfig.parse(document), store, lines_corpus)) == numbers(whole)
+    assert "continuing after epoch 2" in store.log(whole.key)

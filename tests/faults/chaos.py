@@ -45,6 +45,17 @@ retry: {backoff_seconds: 1}
 EPOCHS, SENTENCES = 8, 300
 
 
+SMALL = {
+    "data": {"kind": "lines", "name": "tiny"},
+    "model": {"kind": "lstm_lm", "embedding_dim": 4, "hidden_dim": 5},
+    "schedule": {"kind": "constant"},
+    "update": {"kind": "joint"},
+    "train": {"epochs": 2, "batch_size": 8},
+    "evaluate": {},
+}
+"""A trial of milliseconds, without its seed."""
+
+
 def write_spec(folder: Path, epochs: int) -> Path:
     path = folder / "chaos.yaml"
     path.write_text(SPEC.replace("EPOCHS", str(epochs)))

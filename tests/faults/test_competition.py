@@ -11,17 +11,9 @@ import pytest
 from data.cache import load
 from sweep.config import TrialConfig, trial_key
 from sweep.store import TrialStore
-from tests.faults.chaos import EPOCHS, Sweep, ended, wait_for
+from tests.faults.chaos import EPOCHS, SMALL, Sweep, ended, wait_for
 
 PROCESSES, TRIALS = 8, 200
-DOCUMENT = {
-    "data": {"kind": "lines", "name": "tiny"},
-    "model": {"kind": "lstm_lm", "embedding_dim": 4, "hidden_dim": 5},
-    "schedule": {"kind": "constant"},
-    "update": {"kind": "joint"},
-    "train": {"epochs": 2, "batch_size": 8},
-    "evaluate": {},
-}
 WANT = """
 import json, os, sys, time
 from pathlib import Path
@@ -29,7 +21,7 @@ from random import Random
 from sweep.claims import Launch, TakenError
 from sweep.config import TrialConfig
 from sweep.store import TrialStore
-from tests.faults.chaos import EPOCHS, Sweep, ended, wait_for
+from tests.faults.chaos import EPOCHS, SMALL, Sweep, ended, wait_for
 from sweep.trial import Right, run_trial
 
 results, corpora, number, ready, document, trials = sys.argv[1:]
@@ -59,7 +51,7 @@ print(json.dumps(trained))
 def test_eight_processes_train_each_of_200_trials_once(lines_corpus: Path, tmp_path: Path) -> None:
     ready = tmp_path / "ready"
     ready.mkdir()
-    arguments = [str(ready), json.dumps(DOCUMENT), str(TRIALS)]
+    arguments = [str(ready), json.dumps(SMALL), str(TRIALS)]
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", WANT, str(tmp_path / "results"), str(lines_corpus), str(number), *arguments],
@@ -82,7 +74,7 @@ def test_eight_processes_train_each_of_200_trials_once(lines_corpus: Path, tmp_p
     assert sum(bool(seeds) for seeds in trained) > PROCESSES // 2, "they did not compete"
     store, corpus = TrialStore(tmp_path / "results"), None
     for seed in range(TRIALS):
-        config = TrialConfig.parse({**DOCUMENT, "seed": seed})
+        config = TrialConfig.parse({**SMALL, "seed": seed})
         corpus = corpus or load(config.data, lines_corpus)
         assert store.state(trial_key(config, corpus.content_hash)) == "done"
     assert store.launches.names() == set()

@@ -10,7 +10,7 @@ from sweep.claims import Launch
 from sweep.config import TrialConfig
 from sweep.store import TrialStore
 from sweep.trial import NoRoomError, Right, run_trial
-from tests.faults.chaos import Sweep, Undisturbed, ended, wait_for
+from tests.faults.chaos import SMALL, Sweep, Undisturbed, ended, wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
@@ -56,20 +56,32 @@ def test_a_full_disk_pauses_the_sweep(
     undisturbed.check(sweep)
 
 
+def test_a_disk_that_turns_read_only_pauses_the_sweep(
+    small_disk: Path, tmp_path: Path, chaos_corpora: Path, undisturbed: Undisturbed
+) -> None:
+    sweep = Sweep(tmp_path / "chaos", chaos_corpora, location=str(small_disk / "results"))
+    with ended(sweep.start()) as process:
+        wait_for(lambda: sweep.progress() > 2)
+        wait_for(lambda: remount(small_disk, "ro"))  # not while somebody writes
+        wait_for(lambda: "no trial is started until it can" in sweep.said() or process.poll() is not None)
+        assert process.poll() is None, sweep.said()
+        assert remount(small_disk, "rw")
+        sweep.finish(process)
+    assert "has room again" in sweep.said()
+    undisturbed.check(sweep)
+
+
+def remount(folder: Path, how: str) -> bool:
+    command = ["mount", "-o", f"remount,{how}", str(folder)]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
 def test_a_trial_without_room_keeps_its_last_checkpoint(small_disk: Path, lines_corpus: Path) -> None:
-    document = {
-        "data": {"kind": "lines", "name": "tiny"},
-        "model": {"kind": "lstm_lm", "embedding_dim": 6, "hidden_dim": 9},
-        "schedule": {"kind": "constant"},
-        "update": {"kind": "joint"},
-        "train": {"epochs": 4, "batch_size": 4},
-        "evaluate": {},
-        "seed": 0,
-    }
+    config = TrialConfig.parse({**SMALL, "train": {"epochs": 4, "batch_size": 4}, "seed": 0})
     store, fillers = TrialStore(small_disk / "results"), []
     with Launch(store.launches, "") as launch, pytest.raises(NoRoomError):
         run_trial(
-            TrialConfig.parse(document),
+            config,
             store,
             lines_corpus,
             right=Right(launch.id, launch.stop),
@@ -79,4 +91,4 @@ def test_a_trial_without_room_keeps_its_last_checkpoint(small_disk: Path, lines_
     assert store.state(key) == "started"
     assert store.progress(key)["epoch"] == 2
     fillers[0].unlink()
-    assert len(run_trial(TrialConfig.parse(document), store, lines_corpus).history) == 4
+    assert len(run_trial(config, store, lines_corpus).history) == 4

@@ -140,8 +140,9 @@ class Place:
     clock: Clock
     notes: Notes = field(default_factory=Notes)
 
-    def queue(self, policy: RetryPolicy | None = None, trials: int = 4) -> TrialQueue:
-        return TrialQueue(self.trials[:trials], self.store, policy or RetryPolicy(), [self.notes], self.ours.id)
+    def queue(self, policy: RetryPolicy | None = None, trials: int = 4, need: int = 0) -> TrialQueue:
+        needs = {trial.key: need for trial in self.trials}
+        return TrialQueue(self.trials[:trials], self.store, policy or RetryPolicy(), [self.notes], self.ours.id, needs)
 
     def train(self, trial: WantedTrial, launch: Launch) -> None:
         self.store.trial(trial.key).remove("checkpoint")  # that of `save` has no tensors
@@ -359,3 +360,41 @@ def test_nothing_starts_on_a_full_disk_until_there_is_room(place: Place, monkeyp
     full, room = place.notes.told
     assert "has 1 MiB free of the 16 that a trial needs" in full
     assert room.endswith("has room again")
+
+
+def test_room_is_what_the_trial_itself_will_need(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A first checkpoint that does not fit would cost an epoch each time; what a trial has there already counts."""
+    monkeypatch.setattr(LocalFiles, "free_bytes", lambda files: 100 * 2**20)
+    queue = place.queue(need=90 * 2**20, trials=1)
+    assert queue.next() is None
+    [full] = place.notes.told
+    assert "has 100 MiB free of the 106 that a trial needs" in full
+    place.store.trial(place.trials[0].key).publish("checkpoint/large", bytes(10 * 2**20))
+    place.clock.now += PAUSE
+    assert len(handed_out(queue)) == 1
+
+
+def test_a_failure_of_before_is_not_told_when_nobody_tried_again(place: Place) -> None:
+    """As when the launch was asked to stop after the trial was handed out and before its worker began."""
+    trial = place.trials[0]
+    place.fail(trial, place.theirs, "non-finite")
+    queue = place.queue(trials=1)
+    assert handed_out(queue) == [(trial.name, False)]
+    queue.ended(trial.key)
+    assert place.notes.told == []
+    place.clock.now += PAUSE
+    assert handed_out(queue) == [(trial.name, False)]
+    place.fail(trial, place.ours, "non-finite")
+    queue.ended(trial.key)
+    assert place.notes.told == [f"failed {trial.name}: non-finite"]
+    assert queue.is_over
+
+
+def test_a_worker_that_was_lost_after_its_last_word_has_finished(place: Place) -> None:
+    queue = place.queue(trials=1)
+    trial = place.trials[0]
+    assert handed_out(queue) == [(trial.name, False)]
+    place.train(trial, place.ours)
+    queue.lost(trial.key, "worker-lost", "gone", "there")
+    assert place.notes.told == [f"finished {trial.name}"]
+    assert "failure.json" not in place.store.trial(trial.key).names()

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from model.update import NonFiniteError
+from sweep.claims import Launch
 from sweep.config import TrialConfig
 from sweep.record import EpochRecord, TrialResult
 from sweep.store import TrialStore
@@ -177,6 +178,38 @@ def test_one_trial_alone_needs_neither_ray_nor_mlflow(lines_corpus: Path, tmp_pa
     assert numbers(store.result(result.key)) == numbers(result)
     here = run_trial(TrialConfig.parse({**DOCUMENT, "seed": 5}), TrialStore(tmp_path / "here"), lines_corpus)
     assert numbers(here) == numbers(result)
+
+
+def alone(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "sweep.trial", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+
+
+def test_a_mistake_is_one_sentence_without_ray_too(lines_corpus: Path, tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    wheres = ["--results", str(tmp_path / "results"), "--corpora", str(lines_corpus)]
+    for text, expected in {
+        "{": "is no config that can be read (",
+        "[]": "holds no groups of settings",
+        json.dumps({**DOCUMENT, "seeed": 1}): "unknown group 'seeed'; did you mean 'seed'?",
+        json.dumps({**DOCUMENT, "data": {"kind": "lines", "name": "absent"}}): "corpus 'absent' needs train.txt",
+    }.items():
+        path.write_text(text)
+        done = alone(str(path), *wheres)
+        assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
+        assert done.stderr.startswith("error: ")
+        assert expected in done.stderr
+
+
+def test_a_trial_that_somebody_trains_is_left_to_them(lines_corpus: Path, tmp_path: Path) -> None:
+    config, store = TrialConfig.parse(DOCUMENT), TrialStore(tmp_path / "results")
+    key = run_trial(config, TrialStore(tmp_path / "whole"), lines_corpus).key
+    (tmp_path / "config.json").write_text(json.dumps(DOCUMENT))
+    with Launch(store.launches, "") as launch:
+        store.begin(key, config.document(), launch.id)
+        done = alone(str(tmp_path / "config.json"), "--results", str(store.location), "--corpora", str(lines_corpus))
+        assert (done.returncode, len(done.stderr.splitlines())) == (3, 1), done.stderr
+        assert done.stderr.startswith("stopped: it is being trained by process ")
 
 
 @pytest.mark.gpu
