@@ -15,7 +15,7 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from sweep.places import is_remote
+from sweep.places import local_folder
 from sweep.record import EpochRecord, SweepRecord, TrialFailure, TrialResult, WantedTrial
 from sweep.store import TrialStore
 
@@ -34,12 +34,13 @@ DATABASE_SECONDS = 60.0
 
 def default_uri(results: str | Path) -> str:
     """The database beside the trials. Raises ValueError when those are where no database can be."""
-    if is_remote(results):
+    folder = local_folder(results)
+    if folder is None:
         raise ValueError(
             f"results at {results} leave no place for MLflow's database; say where MLflow is with --tracking-uri, or "
             f"--no-tracking"
         )
-    return f"sqlite:///{Path(results).absolute() / 'mlflow.db'}"
+    return f"sqlite:///{folder / 'mlflow.db'}"
 
 
 def redacted(uri: str) -> str:
@@ -191,13 +192,14 @@ class Mirror:
         # MLflow passes on what its database, network and file layers raise: there is no common class, and whatever it
         # is, a mirror must not end a sweep. It is told at the end.
         except Exception as error:
-            self._problem = self._problem or _in_one_line(error, self._uri)
+            self._problem = self._problem or in_one_line(error, self._uri)
             return False
         self._progress = time.monotonic()
         return True
 
 
-def _in_one_line(error: BaseException, uri: str) -> str:
+def in_one_line(error: BaseException, uri: str) -> str:
+    """What went wrong with an MLflow, for a sentence; its address's credentials are left out."""
     root = error
     while (below := root.__cause__ or root.__context__) is not None:
         root = below

@@ -11,16 +11,18 @@ def files_at(location: str | Path) -> Files:
 
     Raises ValueError when the scheme is unknown or its package is not installed.
     """
-    text = str(location)
-    if "://" not in text:
-        return LocalFiles(Path(text).absolute())
-    if text.startswith("file://"):
-        return LocalFiles(Path(unquote(urlsplit(text).path)).absolute())
+    folder = local_folder(location)
+    if folder is not None:
+        return LocalFiles(folder)
     # Seconds of imports, of packages that a folder does not need.
     from sweep.remote import RemoteFiles
 
-    return RemoteFiles.at(text)
+    return RemoteFiles.at(str(location))
 
 
-def is_remote(location: str | Path) -> bool:
-    return "://" in str(location) and not str(location).startswith("file://")
+def local_folder(location: str | Path) -> Path | None:
+    """The folder that a location is, absolute; None where it is no folder of this machine."""
+    text = str(location)
+    if text.startswith("file://"):
+        return Path(unquote(urlsplit(text).path)).absolute()
+    return None if "://" in text else Path(text).absolute()

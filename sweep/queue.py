@@ -78,7 +78,7 @@ class TrialQueue:
         self._observers = list(observers)
         self._launch = launch
         self._needs = needs
-        self._is_paused = False
+        self._without_room: set[str] = set()
 
     @property
     def is_over(self) -> bool:
@@ -185,27 +185,30 @@ class TrialQueue:
             need = MIN_FREE + max(0, self._needs[key] - sum(self._store.trial(key).sizes().values()))
             if free < need:
                 self._pause(
+                    key,
                     f"results folder {files} has {free // 2**20} MiB free of the {need // 2**20} that a trial needs: "
-                    f"none is started until there is room; 'sweep gc' removes what is of no use"
+                    f"none is started until there is room; 'sweep gc' removes what is of no use",
                 )
                 return False
         try:
-            if self._is_paused or turn.not_before:
+            if self._without_room or turn.not_before:
                 files.check_writable()
         except OSError as error:
             self._pause(
-                f"results folder {files} cannot be written ({error.strerror}): no trial is started until it can"
+                key, f"results folder {files} cannot be written ({error.strerror}): no trial is started until it can"
             )
             return False
-        if self._is_paused:
-            self.say(f"results folder {files} has room again")
-            self._is_paused = False
+        if key in self._without_room:
+            self._without_room.discard(key)
+            if not self._without_room:
+                self.say(f"results folder {files} has room again")
         return True
 
-    def _pause(self, sentence: str) -> None:
-        if not self._is_paused:
+    def _pause(self, key: str, sentence: str) -> None:
+        """Said of the first trial alone: there may be hundreds that wait for the same room."""
+        if not self._without_room:
             self.say(sentence)
-        self._is_paused = True
+        self._without_room.add(key)
 
     def _finish(self, turn: _Turn) -> None:
         try:

@@ -17,8 +17,9 @@ from typing import Any, TypeVar
 
 from data.files import Files
 from sweep import mlflow_values as values
+from sweep.mirror import in_one_line
 from sweep.mlflow_ui import chart_views
-from sweep.places import is_remote
+from sweep.places import local_folder
 from sweep.record import EpochRecord, SweepRecord, TrialFailure, TrialResult, WantedTrial
 from sweep.store import TrialStore
 
@@ -235,7 +236,7 @@ def ask(uri: str) -> str | None:
         mlflow.MlflowClient(uri).search_experiments(max_results=1)
     # As in the mirror: there is no common class of what MLflow passes on.
     except Exception as error:
-        return " ".join(str(error).split())[:300]
+        return in_one_line(error, uri)
     return None
 
 
@@ -253,9 +254,8 @@ def _artifacts(uri: str, store: TrialStore) -> str | None:
     """Where a database that this process opens keeps files; None where a server decides that."""
     if uri.startswith(("http://", "https://")):
         return None
-    if not is_remote(store.location):
-        return (Path(store.location).absolute() / "artifacts").as_uri()
-    return f"{store.location}/artifacts"
+    folder = local_folder(store.location)
+    return f"{store.location}/artifacts" if folder is None else (folder / "artifacts").as_uri()
 
 
 def _all_runs(client: Any, experiment: str) -> Iterator[Any]:

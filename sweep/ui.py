@@ -8,6 +8,7 @@ from pathlib import Path
 
 from sweep.mirror import redacted
 from sweep.mlflow_ui import chart_links, compare_link, served
+from sweep.places import local_folder
 from sweep.record import SweepRecord
 from sweep.store import TrialStore
 from sweep.tracking import find_runs
@@ -26,8 +27,9 @@ def show(uri: str, record: SweepRecord, store: TrialStore, port: int) -> None:
     if found is None:
         raise ValueError(f"MLflow at {redacted(uri)} has no sweep '{record.name}'; 'sweep run' writes it there")
     experiment, runs = found
+    artifacts = (local_folder(store.location) or Path()) / "artifacts"
     is_server = uri.startswith("http")
-    with nullcontext(redacted(uri)) if is_server else served(uri, Path(store.location) / "artifacts", port) as server:
+    with nullcontext(redacted(uri)) if is_server else served(uri, artifacts, port) as server:
         for title, link in chart_links(server, experiment, record).items():
             sys.stdout.write(f"charts of {title}: {link}\n")
         sys.stdout.write(f"one trial of each cell compared: {compare_link(server, experiment, _first(record, runs))}\n")

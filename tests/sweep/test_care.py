@@ -195,8 +195,9 @@ def test_doctor(care: Care, monkeypatch: pytest.MonkeyPatch) -> None:
         assert f"{subject}: " in findings
     assert "and sweep 'tiny.yaml' needs up to " in findings
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
-    away = care.sweep("doctor", "--tracking-uri", "http://127.0.0.1:1", code=1)
-    assert "wrong  mlflow: http://127.0.0.1:1 does not answer" in away
+    away = care.sweep("doctor", "--tracking-uri", "http://someone:secret@127.0.0.1:1", code=1)
+    assert "wrong  mlflow: http://***@127.0.0.1:1 does not answer" in away
+    assert "secret" not in away
     assert "wrong  ray token: RAY_AUTH_MODE is disabled" in away
 
 

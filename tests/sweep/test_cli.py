@@ -134,7 +134,7 @@ def test_a_failing_trial_does_not_stop_the_others(workplace: Workplace) -> None:
         SPEC.replace(
             "LSTM-LM: {model: lstm_lm, schedule: constant}",
             "LSTM-LM: {model: lstm_lm, update: {kind: joint, learning_rate: 3.0e+38, clip: 1.0e+38}}\n"
-            "    hungry: {model: {kind: lstm_lm, hidden_dim: 300000}}",
+            "    hungry: {model: {kind: lstm_vae, latent_dim: 3, samples: 100000000000}}",
         )
         + "exclude: [{setting: Inputless, method: hungry}]\n"
     )
@@ -148,6 +148,10 @@ def test_a_failing_trial_does_not_stop_the_others(workplace: Workplace) -> None:
     assert len(workplace.results()) == 2
     status = workplace.sweep_here("status", "tiny").stdout
     assert "failed: Standard / LSTM-LM / seed 0: non-finite: in epoch 1, " in status
+    retried = workplace.sweep("retry", "tiny", "--kind", "out-of-memory", "--no-tracking", code=1)
+    assert retried.stderr.count("FAILED") == 1
+    failures = json.loads(workplace.sweep_here("failures", "tiny", "--json").stdout)
+    assert [[failure["attempt"] for failure in group] for group in failures] == [[1, 1], [4]]
     # One cause, told once.
     assert workplace.sweep_here("failures", "tiny").stdout.startswith("2 trials: non-finite: in epoch 1, ")
     assert "Traceback" not in done.stderr
@@ -155,15 +159,18 @@ def test_a_failing_trial_does_not_stop_the_others(workplace: Workplace) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_sweep_says_how_to_go_on(workplace: Workplace, number: signal.Signals) -> None:
+@pytest.mark.parametrize("how", ["Ctrl-C", "SIGTERM", "sweep stop"])
+def test_an_interrupted_sweep_says_how_to_go_on(workplace: Workplace, how: str) -> None:
     long = ["run", "tiny.yaml", "--no-tracking", "train.epochs=100000", "train.plateau.patience=100000"]
     process = subprocess.Popen(
         [SWEEP, *long], cwd=workplace.folder, env=workplace.environment, stderr=subprocess.PIPE, text=True
     )
     trials = workplace.folder / "results" / "trials"
     wait_for(lambda: bool(list(trials.glob("*/checkpoint/epoch-*/manifest.json"))))
-    process.send_signal(number)
+    if how == "sweep stop":
+        assert f"asked process {process.pid} on " in workplace.sweep_here("stop", "tiny").stdout
+    else:
+        process.send_signal(signal.SIGTERM if how == "SIGTERM" else signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 3, errors
     assert "  stopping: 60 s for what runs to leave a checkpoint" in errors

@@ -374,6 +374,21 @@ def test_room_is_what_the_trial_itself_will_need(place: Place, monkeypatch: pyte
     assert len(handed_out(queue)) == 1
 
 
+def test_one_trial_that_never_fits_is_said_once_and_holds_up_no_other(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LocalFiles, "free_bytes", lambda files: 100 * 2**20)
+    queue = place.queue()
+    large = place.trials[0].key
+    queue._needs = {**queue._needs, large: 2**40}
+    assert len(handed_out(queue)) == 3
+    for _ in range(3):
+        place.clock.now += PAUSE
+        assert queue.next() is None
+    [full] = place.notes.told
+    assert "has 100 MiB free of the 1048592 that a trial needs" in full
+
+
 def test_a_failure_of_before_is_not_told_when_nobody_tried_again(place: Place) -> None:
     """As when the launch was asked to stop after the trial was handed out and before its worker began."""
     trial = place.trials[0]

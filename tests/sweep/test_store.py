@@ -9,6 +9,8 @@ import torch
 
 from data.files import LocalFiles
 from sweep.claims import Launch, TakenError
+from sweep.mirror import default_uri
+from sweep.places import files_at, local_folder
 from sweep.record import EpochRecord, SweepRecord, TrialFailure, TrialResult, WantedTrial, seal
 from sweep.store import SupersededError, TrialStore
 
@@ -163,3 +165,13 @@ def test_recorded_sweeps(store: TrialStore) -> None:
     for name in ("../toy", "/etc", "", "."):
         with pytest.raises(ValueError, match="known: toy"):
             store.recorded(name)
+
+
+def test_places(tmp_path: Path) -> None:
+    for location in (tmp_path / "a b", str(tmp_path / "a b"), (tmp_path / "a b").as_uri()):
+        assert files_at(location) == LocalFiles(tmp_path / "a b")
+        assert local_folder(location) == tmp_path / "a b"
+        assert default_uri(location) == f"sqlite:///{tmp_path}/a b/mlflow.db"
+    assert local_folder("s3://bucket/results") is None
+    with pytest.raises(ValueError, match="say where MLflow is with --tracking-uri"):
+        default_uri("s3://bucket/results")
