@@ -5,7 +5,9 @@ conditions on, n latent dimensions, V predicted words.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from pydantic import BaseModel, ConfigDict
@@ -16,15 +18,24 @@ from data.vocabulary import Vocabulary
 
 @dataclass(frozen=True)
 class Bound:
-    """Terms of −log p(x) <= rec + latents * kl; rec, kl: (B,), nats per sentence.
+    """Terms of −log p(x) <= rec + latents * kl, nats per sentence.
 
-    rec: reconstruction −log p(x | z), averaged over draws. kl: KL(q(z|x) ‖ p(z)) of *one* latent.
+    rec: (B,) reconstruction −log p(x | z), averaged over draws. kl_terms: (B, n) terms whose sum is the KL of *one*
+    latent, one a dimension, or a single one where the KL does not split; (B, 0) for a language model.
     latents: how many independent latents the likelihood was given: 0 for a language model, whose rec is exact.
     """
 
     rec: Tensor
-    kl: Tensor
+    kl_terms: Tensor
     latents: int
+
+    @property
+    def kl(self) -> Tensor:
+        """(B,) KL(q(z|x) ‖ p(z)) of one latent."""
+        return self.kl_terms.sum(dim=1)
+
+    def detached(self) -> "Bound":
+        return Bound(self.rec.detach(), self.kl_terms.detach(), self.latents)
 
     @property
     def paper(self) -> Tensor:
@@ -61,8 +72,13 @@ class TextModel(nn.Module, ABC):
         The gradient of its terms holds for losses that weigh all sentences alike.
         """
 
-    def forward(self, tokens: Tensor, noise: Tensor, generator: torch.Generator) -> Bound:
-        return self.bound(tokens, noise, generator)
+    def forward(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """function(self, *arguments): PyTorch's way to see a model through other weights than its own."""
+        return function(self, *arguments)
+
+    def through(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """function(model, *arguments) for the weights that training computes with, which may be a rounding of ours."""
+        return function(self, *arguments)
 
     @property
     @abstractmethod
@@ -82,8 +98,12 @@ class Posterior(ABC):
         """(S, L, B) log p(z) − log q(z|x) of (S, L, B, n) latents, each by itself, nats."""
 
     @abstractmethod
+    def kl_terms(self) -> Tensor:
+        """(B, n) terms of KL(q(z|x) ‖ p(z)) of one latent, nats: one a dimension; a single one if it does not split."""
+
     def kl(self) -> Tensor:
         """(B,) KL(q(z|x) ‖ p(z)) of one latent, nats."""
+        return self.kl_terms().sum(dim=1)
 
 
 class LatentModel(TextModel):
@@ -105,7 +125,7 @@ class LatentModel(TextModel):
     def bound(self, tokens: Tensor, noise: Tensor, generator: torch.Generator) -> Bound:
         posterior = self.posterior(tokens, generator)
         rec = -self.log_likelihood(tokens, posterior.sample(noise), generator, equal_weights=True)
-        return Bound(rec.mean(dim=0), posterior.kl(), self.latents_per_sentence)
+        return Bound(rec.mean(dim=0), posterior.kl_terms(), self.latents_per_sentence)
 
 
 class ModelConfig(BaseModel, ABC):

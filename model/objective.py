@@ -1,19 +1,53 @@
-"""The one place where the terms of a bound become a loss."""
+"""Objectives: the one place where the terms of a bound become a loss."""
 
-from typing import Literal
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 
+import torch
+from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
-from model.core import Bound
+from model.core import Bound, LatentModel, TextModel
+from model.precision import at_least_single
 
-Normalisation = Literal["sentence", "token"]
+Loss = Callable[[TextModel, Tensor, Tensor, torch.Generator], tuple[Tensor, Bound]]
+"""An objective at one moment of the training: of a model, (B, T) tokens, (S, L, B, n) noise and a generator, the scalar
+to minimise, nats per sentence, and the bound that it is made of."""
 
 
-def loss(bound: Bound, beta: float, tokens_per_sentence: int, normalisation: Normalisation) -> Tensor:
-    """Scalar to minimise: rec + beta · KL, one KL whatever the number of latents (paper, Eq. 5 and section 3.2).
+class Objective(BaseModel, ABC):
+    """What training minimises; a concrete one is the `Config` of a module in `model/objectives/`.
 
-    `sentence` sums over tokens and averages over sentences, the scale at which the paper's learning rate and clipping
-    threshold act; `token` divides by the predicted tokens instead.
+    Evaluation knows nothing of it: that is at KL weight 1 and with the KL as it is.
     """
-    per_sentence = (bound.rec + beta * bound.kl).mean()
-    return per_sentence if normalisation == "sentence" else per_sentence / tokens_per_sentence
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def at(self, epoch: float, beta: float) -> Loss:
+        """The loss after `epoch` epochs of training, at KL weight `beta`."""
+        return lambda model, tokens, noise, generator: self.loss(model, tokens, noise, generator, epoch, beta)
+
+    @abstractmethod
+    def loss(
+        self, model: TextModel, tokens: Tensor, noise: Tensor, generator: torch.Generator, epoch: float, beta: float
+    ) -> tuple[Tensor, Bound]:
+        """As `Loss` says: summed over the tokens of a sentence and averaged over sentences.
+
+        That is the scale at which the paper's learning rate and clipping threshold act.
+        """
+
+    @abstractmethod
+    def check(self, model: TextModel) -> None:
+        """Raises ValueError when this cannot be minimised for a model."""
+
+
+def bound_of(model: TextModel, tokens: Tensor, noise: Tensor, generator: torch.Generator) -> Bound:
+    """The model's bound, in float32 whatever it computes in."""
+    bound = model.bound(tokens, noise, generator)
+    return Bound(at_least_single(bound.rec), at_least_single(bound.kl_terms), bound.latents)
+
+
+def check_latent(model: TextModel, what: str) -> None:
+    """Raises ValueError for a model without a KL term. what: the objective's name, with an article."""
+    if not isinstance(model, LatentModel):
+        raise ValueError(f"{what} is about latent variables, and this model has none; give it objective: elbo")

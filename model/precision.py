@@ -1,7 +1,8 @@
 """The precision that training computes in; parameters, their optimizer and every evaluation stay in float32."""
 
 import logging
-from typing import Literal
+from collections.abc import Callable
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -45,9 +46,12 @@ class InBfloat16(TextModel):
         return self.model.draw_noise(num_sentences, draws, generator)
 
     def bound(self, tokens: Tensor, noise: Tensor, generator: torch.Generator) -> Bound:
+        bound: Bound = self.through(type(self.model).bound, tokens, noise, generator)
+        return Bound(at_least_single(bound.rec), at_least_single(bound.kl_terms), bound.latents)
+
+    def through(self, function: Callable[..., Any], *arguments: Any) -> Any:
         rounded = {name: parameter.bfloat16() for name, parameter in self.model.named_parameters()}
-        bound: Bound = functional_call(self.model, rounded, (tokens, noise, generator))
-        return Bound(at_least_single(bound.rec), at_least_single(bound.kl), bound.latents)
+        return functional_call(self.model, rounded, (function, *arguments))
 
     @property
     def operations_per_token(self) -> float:

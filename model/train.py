@@ -15,10 +15,11 @@ from data.corpus import Corpus
 from model.checkpoint import Checkpoint
 from model.core import TextModel
 from model.evaluate import EvaluateConfig, evaluate, metrics
+from model.objective import Objective
 from model.plateau import Plateau, PlateauConfig, Verdict
 from model.precision import Precision
 from model.randomness import generator
-from model.schedule import Schedule
+from model.schedule import Course, Schedule
 from model.update import NonFiniteError, Step, Update
 
 
@@ -137,6 +138,7 @@ def fit(
     training: Training,
     corpus: Corpus,
     schedule: Schedule,
+    objective: Objective,
     config: TrainConfig,
     evaluation: EvaluateConfig,
     seed: int,
@@ -149,14 +151,15 @@ def fit(
     and with None after a step for which `is_due` gave True. What it raises ends the training.
     Raises NonFiniteError at the end of an epoch with too many steps whose gradient was not finite.
     """
+    course = course_of(corpus, config)
     while training.epoch < config.epochs and not training.stopped:
         epoch, learning_rate = training.epoch + 1, training.update.learning_rate
         began = time.time() - (training.partial.seconds if training.partial else 0.0)
-        measured = _train_epoch(training, corpus, schedule, config, seed, began, keep, is_due)
+        measured = _train_epoch(training, corpus, schedule, objective, config, seed, began, keep, is_due)
         valid = evaluate(training.model, corpus.splits["valid"], evaluation, seed, "valid")
         verdict = training.plateau.judge(epoch, valid[config.select])
         ended = time.time()
-        beta = schedule(float(epoch))
+        beta = schedule(float(epoch), course)
         training.partial = None
         training.history.append(
             EpochRecord(epoch, ended, ended - began, beta, learning_rate, measured, valid, verdict.improved)
@@ -165,10 +168,16 @@ def fit(
         keep(training.history[-1])
 
 
+def course_of(corpus: Corpus, config: TrainConfig) -> Course:
+    """How long a training on a corpus is."""
+    return Course(config.epochs, num_batches(corpus.splits["train"], config.batch_size))
+
+
 def _train_epoch(
     training: Training,
     corpus: Corpus,
     schedule: Schedule,
+    objective: Objective,
     config: TrainConfig,
     seed: int,
     began: float,
@@ -178,7 +187,8 @@ def _train_epoch(
     split, model, epoch = corpus.splits["train"], training.model, training.epoch + 1
     device = next(model.parameters()).device
     source = generator(seed, f"train/epoch {epoch}", device)
-    steps = num_batches(split, config.batch_size)
+    course = course_of(corpus, config)
+    steps = course.steps
     tally, done = _Tally(device), 0
     if training.partial is not None:
         source.set_state(training.partial.generator)
@@ -186,8 +196,8 @@ def _train_epoch(
     model.train()
     order = islice(batches(split, config.batch_size, seed, epoch, reshuffle=config.reshuffle), done, None)
     for number, batch in enumerate(on_device(order, device), start=done + 1):
-        beta = schedule(epoch - 1 + number / steps)
-        step = training.update.step(batch, beta, source)
+        now = epoch - 1 + number / steps
+        step = training.update.step(batch, objective.at(now, schedule(now, course)), source)
         tally.add(number, step, *batch.tokens.shape)
         if is_due() and number < steps:
             training.partial = Partial(number, time.time() - began, tally.state(), source.get_state())

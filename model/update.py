@@ -10,6 +10,7 @@ from torch import Tensor
 
 from data.batch import Batch
 from model.core import Bound, TextModel
+from model.objective import Loss
 
 
 class NonFiniteError(ArithmeticError):
@@ -33,8 +34,8 @@ class Update(ABC):
     """Owns its optimizers and their state."""
 
     @abstractmethod
-    def step(self, batch: Batch, beta: float, generator: torch.Generator) -> Step:
-        """Train on one batch at KL weight `beta`, without waiting for the device."""
+    def step(self, batch: Batch, loss: Loss, generator: torch.Generator) -> Step:
+        """Lower a loss on one batch, without waiting for the device."""
 
     @property
     @abstractmethod

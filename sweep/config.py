@@ -19,6 +19,7 @@ from pydantic import BaseModel, ValidationError
 from data.corpus import CorpusConfig
 from model.core import ModelConfig
 from model.evaluate import EvaluateConfig
+from model.objective import Objective
 from model.schedule import Schedule
 from model.train import TrainConfig
 from model.update import UpdateConfig
@@ -28,6 +29,7 @@ PLUGIN_FOLDERS = {
     "data": "data.corpora",
     "model": "model.variants",
     "schedule": "model.schedules",
+    "objective": "model.objectives",
     "update": "model.updates",
 }
 SETTINGS: dict[str, type[BaseModel]] = {"train": TrainConfig, "evaluate": EvaluateConfig}
@@ -52,6 +54,7 @@ class TrialConfig:
     data: CorpusConfig
     model: ModelConfig
     schedule: Schedule
+    objective: Objective
     update: UpdateConfig
     train: TrainConfig
     evaluate: EvaluateConfig

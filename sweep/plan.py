@@ -106,7 +106,9 @@ def _cost(spec: SweepSpec, cell: Cell, config: TrialConfig, corpus: Corpus) -> t
     """Expected work and size of a trial. Raises ValueError with the place in the spec when it cannot be built."""
     try:
         with torch.device("meta"):
-            config.update.build(config.model.build(corpus.vocabulary))
+            model = config.model.build(corpus.vocabulary)
+            config.objective.check(model)
+            config.update.build(model)
         return _work(config, corpus)
     except (ValueError, RuntimeError) as error:  # of PyTorch: sizes whose product is beyond 64 bits
         raise spec.misplaced(ConfigError(("model",), str(error).splitlines()[0]), cell.labels) from None

@@ -38,7 +38,7 @@ from sweep.document import (
 
 Patch = Mapping[str, Any]
 
-START: Patch = {"data": "grammar", "schedule": "linear", "update": "joint"}
+START: Patch = {"data": "grammar", "schedule": "linear", "objective": "elbo", "update": "joint"}
 """Under every spec: what a trial is made of where the spec does not say."""
 MOST_TRIALS = 10_000
 """Of one sweep, before exclusion: each is checked at every launch, and a grid is soon larger than it looks."""

@@ -23,7 +23,7 @@ from model.evaluate import evaluate
 from model.plateau import Plateau
 from model.precision import at_precision
 from model.randomness import generator
-from model.train import EpochRecord, Training, fit
+from model.train import EpochRecord, Training, course_of, fit
 from model.update import NonFiniteError
 from sweep.claims import Launch
 from sweep.config import TrialConfig, trial_key
@@ -145,7 +145,8 @@ class _Trial:
         self.saved = time.monotonic()
         config = self.config
         fit(
-            training, self.corpus, config.schedule, config.train, config.evaluate, config.seed, self._keep, self._is_due
+            training, self.corpus, config.schedule, config.objective, config.train, config.evaluate, config.seed,
+            self._keep, self._is_due,
         )  # fmt: skip
         result = _result(self.attempt.key, config, self.corpus, training, started)
         self.attempt.finish(result, training.best)
@@ -171,11 +172,14 @@ class _Trial:
 def prepare(config: TrialConfig, corpus: Corpus, device: str) -> Training:
     """The model with its parameters drawn, its update, and the plateau rule, before the first epoch."""
     model = config.model.build(corpus.vocabulary)
+    config.objective.check(model)
     # Drawn on the CPU whatever the device, so that a trial starts from the same weights everywhere.
     model.initialise(generator(config.seed, "parameters"))
     model.to(device)
     update = config.update.build(at_precision(model, config.train.precision))
-    return Training(model, update, Plateau(config.train.plateau, config.schedule.warmup))
+    return Training(
+        model, update, Plateau(config.train.plateau, config.schedule.warmup(course_of(corpus, config.train)))
+    )
 
 
 def _result(key: str, config: TrialConfig, corpus: Corpus, training: Training, started: float) -> TrialResult:

@@ -13,7 +13,6 @@ from torch.nn import functional
 from model.core import Bound, TextModel
 from model.gaussian import DiagonalGaussian
 from model.lstm import LstmDecoder, LstmEncoder
-from model.objective import loss
 from model.randomness import dropout
 from model.variants.lstm_lm import LstmLm
 from model.variants.lstm_vae import LstmVae
@@ -22,12 +21,12 @@ from model.variants.lstm_vae import LstmVae
 def bound(model: TextModel, tokens: Tensor, noise: Tensor, generator: torch.Generator) -> Bound:
     if isinstance(model, LstmLm):
         rec = -log_likelihood(model, tokens, noise, generator).mean(dim=0)
-        return Bound(rec, torch.zeros_like(rec), latents=0)
+        return Bound(rec, rec.new_zeros(len(rec), 0), latents=0)
     assert isinstance(model, LstmVae)
     summary = encode(model.encoder, tokens, generator)
     posterior = DiagonalGaussian(model.to_mean(summary), model.to_log_variance(summary))
     rec = -log_likelihood(model, tokens, posterior.sample(noise), generator).mean(dim=0)
-    return Bound(rec, posterior.kl(), model.latents_per_sentence)
+    return Bound(rec, posterior.kl_terms(), model.latents_per_sentence)
 
 
 def encode(encoder: LstmEncoder, tokens: Tensor, generator: torch.Generator) -> Tensor:
@@ -94,7 +93,8 @@ def step(
 ) -> None:
     """One step of training as the paper's: SGD, the norm of all gradients together clipped at 5."""
     noise = model.draw_noise(len(tokens), model.training_draws, generator)
-    value = loss(bound(model, tokens, noise, generator), beta, tokens.shape[1], "sentence")
+    found = bound(model, tokens, noise, generator)
+    value = (found.rec + beta * found.kl).mean()
     optimizer.zero_grad()
     value.backward()  # type: ignore[no-untyped-call]
     torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)

@@ -2,15 +2,14 @@
 
 from pydantic import NonNegativeFloat
 
-from model.schedule import Schedule
+from model.schedule import Course, Schedule
 
 
 class Config(Schedule):
     weight: NonNegativeFloat = 1.0
 
-    def __call__(self, epoch: float) -> float:
+    def __call__(self, epoch: float, course: Course) -> float:
         return self.weight
 
-    @property
-    def warmup(self) -> float:
+    def warmup(self, course: Course) -> float:
         return 0.0

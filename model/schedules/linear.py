@@ -2,16 +2,15 @@
 
 from pydantic import Field, PositiveFloat
 
-from model.schedule import Schedule
+from model.schedule import Course, Schedule
 
 
 class Config(Schedule):
     start: float = Field(0.0, ge=0, le=1)
     epochs: PositiveFloat = 10.0
 
-    def __call__(self, epoch: float) -> float:
+    def __call__(self, epoch: float, course: Course) -> float:
         return min(1.0, self.start + (1.0 - self.start) * epoch / self.epochs)
 
-    @property
-    def warmup(self) -> float:
+    def warmup(self, course: Course) -> float:
         return self.epochs

@@ -1,15 +1,19 @@
 """All parameters at once by gradient descent, the global norm clipped (paper, section 4: SGD 1.0, clip 5)."""
 
 from collections.abc import Mapping
+from typing import Literal
 
 import torch
 from pydantic import PositiveFloat
 from torch import Tensor
 
 from data.batch import Batch
-from model.core import Bound, TextModel
-from model.objective import Normalisation, loss
+from model.core import TextModel
+from model.objective import Loss
 from model.update import Step, Update, UpdateConfig
+
+Normalisation = Literal["sentence", "token"]
+"""Of the loss: the sum over a sentence's tokens, the scale of the paper's settings, or divided by their number."""
 
 
 class Config(UpdateConfig):
@@ -28,13 +32,13 @@ class Joint(Update):
         self.clip = clip
         self.normalisation = normalisation
 
-    def step(self, batch: Batch, beta: float, generator: torch.Generator) -> Step:
+    def step(self, batch: Batch, loss: Loss, generator: torch.Generator) -> Step:
         sentences, length = batch.tokens.shape
         noise = self.model.draw_noise(sentences, self.model.training_draws, generator)
-        bound = self.model.bound(batch.tokens, noise, generator)
-        value = loss(bound, beta, length, self.normalisation)
+        value, bound = self.model.through(loss, batch.tokens, noise, generator)
+        value = value if self.normalisation == "sentence" else value / length
         self.optimizer.zero_grad()
-        value.backward()  # type: ignore[no-untyped-call]
+        value.backward()
         norm = torch.nn.utils.get_total_norm(p.grad for p in self.model.parameters() if p.grad is not None)
         # The norm is finite only if the loss and every gradient are.
         finite = torch.isfinite(value.detach()) & torch.isfinite(norm)
@@ -42,7 +46,7 @@ class Joint(Update):
         self.optimizer.grad_scale = (norm / self.clip).clamp(min=1.0)  # type: ignore[attr-defined]
         self.optimizer.found_inf = (~finite).float()  # type: ignore[attr-defined]
         self.optimizer.step()
-        return Step(Bound(bound.rec.detach(), bound.kl.detach(), bound.latents), norm > self.clip, ~finite)
+        return Step(bound.detached(), norm > self.clip, ~finite)
 
     @property
     def learning_rate(self) -> float:

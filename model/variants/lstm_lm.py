@@ -47,7 +47,7 @@ class LstmLm(TextModel):
     def bound(self, tokens: Tensor, noise: Tensor, generator: torch.Generator) -> Bound:
         inputs = self.inputs(tokens, self.training, generator)
         rec = -self.decoder(inputs, tokens, noise, generator, equal_weights=True).mean(dim=0)
-        return Bound(rec, torch.zeros_like(rec), latents=0)
+        return Bound(rec, rec.new_zeros(len(rec), 0), latents=0)
 
     @property
     def operations_per_token(self) -> float:

@@ -5,12 +5,13 @@ the L chains' hidden states are averaged before the softmax (section 3.2): one l
 """
 
 import torch
-from pydantic import Field, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveInt
 from torch import Tensor, nn
+from torch.nn import functional
 
 from data.vocabulary import Vocabulary
 from model.core import LatentModel
-from model.gaussian import DiagonalGaussian
+from model.gaussian import DiagonalGaussian, largest_log_variance
 from model.inputs import DecoderInputs
 from model.lstm import InitialState, LstmConfig, LstmDecoder, LstmEncoder, initialise_uniform, operations
 from model.precision import at_least_single
@@ -18,6 +19,7 @@ from model.precision import at_least_single
 
 class Config(LstmConfig):
     latent_dim: PositiveInt = 32
+    delta: NonNegativeFloat = 0.0  # nats that the KL of one latent never falls below (δ-VAE); 0 sets no limit
     samples: PositiveInt = 1  # L
     average: bool = False
     initial_state: InitialState = "linear"  # h0 = M2 z, c0 = 0 (paper); c0 = linear(z), h0 = tanh(c0); both linear
@@ -51,6 +53,7 @@ class Config(LstmConfig):
             ),
             inputs=self.decoder_inputs(vocabulary),
             latent_dim=self.latent_dim,
+            delta=self.delta,
             samples=self.samples,
             average=self.average,
             linear_bias=self.linear_bias,
@@ -67,6 +70,7 @@ class LstmVae(LatentModel):
         *,
         inputs: DecoderInputs,
         latent_dim: int,
+        delta: float,
         samples: int,
         average: bool,
         linear_bias: bool,
@@ -80,6 +84,7 @@ class LstmVae(LatentModel):
         self.to_log_variance = nn.Linear(encoder.lstm.hidden_size, latent_dim, bias=linear_bias)
         self.inputs = inputs
         self.latent_dim = latent_dim
+        self.largest_log_variance = largest_log_variance(delta / latent_dim) if delta > 0.0 else None
         self.latents_per_sentence = samples if average else 1
         self.training_draws = 1 if average else samples
         self.init_range = init_range
@@ -94,7 +99,10 @@ class LstmVae(LatentModel):
 
     def posterior(self, tokens: Tensor, generator: torch.Generator) -> DiagonalGaussian:
         summary = self.encoder(tokens, generator)
-        return DiagonalGaussian(at_least_single(self.to_mean(summary)), at_least_single(self.to_log_variance(summary)))
+        log_variance = at_least_single(self.to_log_variance(summary))
+        if self.largest_log_variance is not None:
+            log_variance = self.largest_log_variance + functional.logsigmoid(log_variance)
+        return DiagonalGaussian(at_least_single(self.to_mean(summary)), log_variance)
 
     def log_likelihood(
         self, tokens: Tensor, latents: Tensor, generator: torch.Generator, *, equal_weights: bool = False

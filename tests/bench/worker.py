@@ -20,6 +20,7 @@ from model import host
 from model.core import LatentModel
 from model.evaluate import EvaluateConfig, evaluate
 from model.importance import importance_nll
+from model.objectives.elbo import Config as Elbo
 from model.precision import Precision, at_precision
 from model.randomness import generator
 from model.updates.joint import Config as Joint
@@ -65,7 +66,7 @@ def our_tasks(case: Case) -> dict[str, Work]:
     def train(precision: Precision) -> float:
         update = Joint().build(at_precision(model.train(), precision))
         for number, tokens in enumerate(batches):
-            update.step(Batch(tokens, torch.arange(len(tokens))), 0.1, generator(number, "step"))
+            update.step(Batch(tokens, torch.arange(len(tokens))), Elbo().at(0.0, 0.1), generator(number, "step"))
         return tokens_of(batches)
 
     def weigh() -> float:

@@ -74,7 +74,7 @@ class Unigram(TextModel):
         jitter = 1.0 + 0.01 * torch.rand(1, generator=generator) if self.training else 1.0
         log_p = (self.linear.weight[:, 0] * jitter).log_softmax(dim=0)
         rec = -log_p[tokens].sum(dim=1)
-        return Bound(rec, torch.zeros_like(rec), latents=0)
+        return Bound(rec, rec.new_zeros(len(rec), 0), latents=0)
 
     @property
     def operations_per_token(self) -> float:
@@ -86,17 +86,16 @@ class Unigram(TextModel):
 
 from pydantic import PositiveFloat
 
-from model.schedule import Schedule
+from model.schedule import Course, Schedule
 
 
 class Config(Schedule):
     step: PositiveFloat = 0.25
 
-    def __call__(self, epoch: float) -> float:
+    def __call__(self, epoch: float, course: Course) -> float:
         return min(1.0, self.step * int(epoch))
 
-    @property
-    def warmup(self) -> float:
+    def warmup(self, course: Course) -> float:
         return 1.0 / self.step
 ''',
     "conf/schedule/stairs.yaml": "kind: stairs\n",

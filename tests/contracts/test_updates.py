@@ -8,10 +8,13 @@ import torch
 from data.batch import sequential_batches
 from data.corpus import Corpus
 from model.core import TextModel
+from model.objectives.elbo import Config as Elbo
 from model.randomness import generator
 from model.update import Update, UpdateConfig
 from model.variants.lstm_vae import Config as VaeConfig
 from sweep.config import kinds
+
+HALF, FULL = Elbo().at(0.0, 0.5), Elbo().at(0.0, 1.0)
 
 
 def make_model(corpus: Corpus) -> TextModel:
@@ -29,15 +32,15 @@ def config(request: pytest.FixtureRequest) -> UpdateConfig:
 def train(update: Update, corpus: Corpus, epochs: range) -> None:
     for epoch in epochs:
         for batch in sequential_batches(corpus.splits["train"], 4):
-            update.step(batch, 0.5, generator(epoch, "train"))
+            update.step(batch, HALF, generator(epoch, "train"))
 
 
 def test_training_lowers_the_loss(config: UpdateConfig, corpus: Corpus) -> None:
     update = config.build(make_model(corpus))
     batch = next(sequential_batches(corpus.splits["train"], 8))
-    first = update.step(batch, 1.0, generator(0, "train")).bound.strict.mean()
+    first = update.step(batch, FULL, generator(0, "train")).bound.strict.mean()
     for step in range(30):
-        last = update.step(batch, 1.0, generator(step, "train")).bound.strict.mean()
+        last = update.step(batch, FULL, generator(step, "train")).bound.strict.mean()
     assert last < first
     assert not last.requires_grad
 
@@ -65,7 +68,7 @@ def test_a_gradient_that_is_not_finite_touches_nothing(config: UpdateConfig, cor
         next(model.parameters())[:] = float("nan")
     parameters = [parameter.clone() for parameter in model.parameters()]
     state = {name: tensor.clone() for name, tensor in update.state_dict().items()}
-    step = update.step(next(sequential_batches(corpus.splits["train"], 8)), 0.5, generator(0, "train"))
+    step = update.step(next(sequential_batches(corpus.splits["train"], 8)), HALF, generator(0, "train"))
     assert bool(step.skipped)
     for before, after in zip(parameters, model.parameters(), strict=True):
         assert torch.equal(before.nan_to_num(), after.nan_to_num())
@@ -74,6 +77,6 @@ def test_a_gradient_that_is_not_finite_touches_nothing(config: UpdateConfig, cor
 
 def test_a_good_step_is_not_skipped(config: UpdateConfig, corpus: Corpus) -> None:
     update = config.build(make_model(corpus))
-    step = update.step(next(sequential_batches(corpus.splits["train"], 8)), 0.5, generator(0, "train"))
+    step = update.step(next(sequential_batches(corpus.splits["train"], 8)), HALF, generator(0, "train"))
     assert not bool(step.skipped)
     assert step.clipped.shape == step.skipped.shape == ()

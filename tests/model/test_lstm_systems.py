@@ -1,5 +1,7 @@
 """The paper's systems: sizes, and the identities between them."""
 
+import math
+
 import pytest
 import torch
 from torch import Tensor
@@ -8,9 +10,9 @@ from data.batch import sequential_batches
 from data.corpus import Corpus
 from data.vocabulary import END, Vocabulary
 from model.core import ModelConfig
+from model.gaussian import largest_log_variance
 from model.inputs import DecoderInputs
 from model.lstm import LstmDecoder
-from model.objective import loss
 from model.randomness import dropout, generator
 from model.recurrence import lstm
 from model.variants.lstm_lm import Config as LmConfig
@@ -124,17 +126,33 @@ def test_kl_is_that_of_torch(corpus: Corpus) -> None:
     assert torch.allclose(posterior.kl(), expected, atol=1e-6)
 
 
-def test_loss_scales(corpus: Corpus) -> None:
+def test_strict_bound_charges_each_latent(corpus: Corpus) -> None:
     tokens = tokens_of(corpus)
     model = vae(corpus, samples=2, average=True)
     source = generator(3, "noise")
     bound = model.bound(tokens, model.draw_noise(len(tokens), 1, source), source)
-    length = tokens.shape[1]
-    assert torch.equal(loss(bound, 0.0, length, "sentence"), bound.rec.mean())
-    one_kl = bound.rec.mean() + bound.kl.mean()
-    assert torch.allclose(loss(bound, 1.0, length, "sentence"), one_kl)
-    assert torch.allclose(loss(bound, 1.0, length, "token") * length, one_kl)
     assert torch.allclose(bound.strict, bound.paper + bound.kl)
+
+
+def test_delta_keeps_the_kl_up(corpus: Corpus) -> None:
+    tokens, source = tokens_of(corpus), generator(3, "noise")
+    model = vae(corpus, delta=4.0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(100.0)  # as far as the posterior can be pushed
+        model.to_mean.weight.zero_()
+    kl = model.posterior(tokens, source).kl()
+    assert bool((kl >= 4.0 - 1e-4).all())
+    assert not bool((vae(corpus).posterior(tokens, source).kl() >= 1.0).any())
+
+
+def test_largest_variances_of_delta_vaes() -> None:
+    """σ² of a dimension of 32, for 4 and 8 nats in all."""
+    for delta, variance in ((4.0, 0.4488), (8.0, 0.3017)):
+        assert math.exp(largest_log_variance(delta / 32)) == pytest.approx(variance, abs=5e-5)
+    for kl in (1e-6, 0.3, 20.0, 1e4):
+        x = largest_log_variance(kl)
+        assert 0.5 * (math.expm1(x) - x) == pytest.approx(kl)
 
 
 def test_inputless_decoders_see_position_alone(corpus: Corpus) -> None:

@@ -11,6 +11,7 @@ from data.batch import Batch
 from data.vocabulary import END, Vocabulary
 from model import host
 from model.randomness import generator
+from model.objectives.elbo import Config as Elbo
 from model.updates.joint import Config as Joint
 from model.variants.lstm_vae import Config
 def peak():
@@ -24,7 +25,7 @@ model.initialise(generator(0, "parameters"))
 update = Joint().build(model.train())
 def step(length):
     tokens = torch.randint(width, (32, length), generator=generator(0, "tokens"))
-    update.step(Batch(tokens, torch.arange(32)), 0.1, generator(0, "step"))
+    update.step(Batch(tokens, torch.arange(32)), Elbo().at(0.0, 0.1), generator(0, "step"))
 step(2)
 before = peak()
 step(length)

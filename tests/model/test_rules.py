@@ -1,27 +1,6 @@
-"""Schedules at their edges, and the plateau rule on scripted validation values."""
-
-import pytest
+"""The plateau rule on scripted validation values."""
 
 from model.plateau import Plateau, PlateauConfig
-from model.schedules.constant import Config as Constant
-from model.schedules.linear import Config as Linear
-
-
-def test_linear_schedule_at_its_edges() -> None:
-    steps = 1359
-    schedule = Linear()
-    assert schedule(1 / steps) == pytest.approx(1 / (10 * steps))
-    assert schedule(9.999) < 1.0
-    assert schedule(10.0) == 1.0
-    assert schedule(25.0) == 1.0
-    assert Linear(start=0.1, epochs=9)(1 / steps) == pytest.approx(0.1 + 0.9 / (9 * steps))
-    assert schedule.warmup == 10
-
-
-def test_constant_schedule() -> None:
-    assert Constant()(0.001) == Constant()(30.0) == 1.0
-    assert Constant(weight=0.4)(3.0) == 0.4
-    assert Constant().warmup == 0
 
 
 def trace(config: PlateauConfig, values: list[float], warmup: float = 0.0) -> str:

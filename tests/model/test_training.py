@@ -16,6 +16,7 @@ from data.files import LocalFiles
 from model import checkpoint
 from model.core import Bound, TextModel
 from model.evaluate import EvaluateConfig, evaluate, metrics
+from model.objectives.elbo import Config as Elbo
 from model.plateau import Plateau, PlateauConfig
 from model.precision import at_precision
 from model.randomness import generator
@@ -43,7 +44,7 @@ def run(
         assert record is not None, "nobody asked for a checkpoint within an epoch"
         records.append(record)
 
-    fit(training, corpus, Linear(epochs=2), config.model_copy(update={"epochs": epochs}), evaluation, 3, keep)
+    fit(training, corpus, Linear(epochs=2), Elbo(), config.model_copy(update={"epochs": epochs}), evaluation, 3, keep)
     return records
 
 
@@ -94,7 +95,8 @@ def poisoned(training: Training, bad: set[int]) -> Training:
 
     def bound(tokens: Tensor, noise: Tensor, source: torch.Generator) -> Bound:
         found = plain_bound(tokens, noise, source)
-        return Bound(found.rec * math.nan, found.kl, found.latents) if model.training and next(step) in bad else found
+        is_bad = model.training and next(step) in bad
+        return Bound(found.rec * math.nan, found.kl_terms, found.latents) if is_bad else found
 
     model.bound = bound  # type: ignore[method-assign]
     return training
@@ -237,6 +239,7 @@ def test_a_new_checkpoint_replaces_all_but_the_one_before(corpus: Corpus, tmp_pa
         training,
         corpus,
         Linear(epochs=2),
+        Elbo(),
         TRAIN,
         EvaluateConfig(),
         3,

@@ -1,0 +1,27 @@
+"""Capacity (Burgess et al. 2018, Eq. 8): the batch's mean KL is held at a target that rises from 0 to `nats`."""
+
+import torch
+from pydantic import PositiveFloat
+from torch import Tensor
+
+from model.core import Bound, TextModel
+from model.objective import Objective, bound_of, check_latent
+
+
+class Config(Objective):
+    nats: PositiveFloat = 5.0  # the target after `epochs` epochs
+    epochs: PositiveFloat = 10.0
+    gamma: PositiveFloat = 1.0  # what a nat away from the target costs, times the schedule's weight
+
+    def loss(
+        self, model: TextModel, tokens: Tensor, noise: Tensor, generator: torch.Generator, epoch: float, beta: float
+    ) -> tuple[Tensor, Bound]:
+        bound = bound_of(model, tokens, noise, generator)
+        away = (bound.kl.mean() - self.target(epoch)).abs()
+        return bound.rec.mean() + beta * self.gamma * away, bound
+
+    def target(self, epoch: float) -> float:
+        return self.nats * min(1.0, epoch / self.epochs)
+
+    def check(self, model: TextModel) -> None:
+        check_latent(model, "objective capacity")

@@ -1,0 +1,18 @@
+"""Reconstruction and the weighted KL, one KL whatever the number of latents (paper, Eq. 5 and section 3.2)."""
+
+import torch
+from torch import Tensor
+
+from model.core import Bound, TextModel
+from model.objective import Objective, bound_of
+
+
+class Config(Objective):
+    def loss(
+        self, model: TextModel, tokens: Tensor, noise: Tensor, generator: torch.Generator, epoch: float, beta: float
+    ) -> tuple[Tensor, Bound]:
+        bound = bound_of(model, tokens, noise, generator)
+        return (bound.rec + beta * bound.kl).mean(), bound
+
+    def check(self, model: TextModel) -> None:
+        """Any model will do."""
