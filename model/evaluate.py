@@ -3,7 +3,7 @@
 import math
 
 import torch
-from pydantic import BaseModel, ConfigDict, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
 from data.batch import batches_of_tokens, on_device
 from data.corpus import Split
@@ -16,12 +16,14 @@ class EvaluateConfig(BaseModel):
 
     samples: draws S of the latents a sentence (of the whole tuple, for averaged hidden states).
     tokens_at_once: decoded side by side, each sentence S · L times; bounds memory, and changes nothing but rounding.
+    test: whether the test split is read, once, at the end; the trials of a search never read it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     samples: PositiveInt = 1
     tokens_at_once: PositiveInt = 8192
+    test: bool = Field(True, json_schema_extra={"in_key": "unless default"})
 
 
 @torch.no_grad()

@@ -44,7 +44,7 @@ def status_command(name: Name, results: Results = DEFAULT_RESULTS, as_json: Json
     if as_json:
         say_json(_as_json(status))
         return
-    say(counts_line(status.record, count_states(status.states)))
+    say(counts_line(status.record, count_states(status.states), status.searches))
     say(f"run by {status.driver}" if status.driver else "nobody runs it now")
     for running in status.running:
         where = f"epoch {running.epoch}" + (f", step {running.step}" if running.step else "")
@@ -64,6 +64,7 @@ def _as_json(status: Status) -> Mapping[str, object]:
         **count_states(status.states),
         "driver": asdict(status.driver) if status.driver else None,
         "running": [{"key": each.trial.key, "epoch": each.epoch, "host": each.owner.host} for each in status.running],
+        "searches": [asdict(each) for each in status.searches],
         "mlflow": status.mirror,
         "warnings": list(status.warnings),
         "trials": trials,

@@ -12,7 +12,7 @@ import pkgutil
 import reprlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -34,6 +34,8 @@ PLUGIN_FOLDERS = {
 }
 SETTINGS: dict[str, type[BaseModel]] = {"train": TrainConfig, "evaluate": EvaluateConfig}
 GROUPS = (*PLUGIN_FOLDERS, *SETTINGS)
+LATER = {"objective": {"kind": "elbo"}}
+"""Groups that came after the first trials, and what those were trained with: they keep their keys and their records."""
 _SHORT = reprlib.Repr()
 _SHORT.maxstring, _SHORT.maxlevel = 80, 3
 
@@ -69,7 +71,7 @@ class TrialConfig:
         seed = document.get("seed")
         if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**63:
             raise ConfigError(("seed",), f"a seed is a whole number from 0 to 2^63 − 1, not {shown(seed)}")
-        groups = {name: parse_group(name, document.get(name)) for name in GROUPS}
+        groups = {name: parse_group(name, document.get(name, LATER.get(name))) for name in GROUPS}
         return cls(**groups, seed=seed)
 
     def document(self) -> dict[str, Any]:
@@ -82,12 +84,18 @@ class TrialConfig:
         return {**groups, "seed": self.seed}
 
     def identity(self) -> dict[str, Any]:
-        """The document without the settings that change no number, which are marked so where they are declared."""
+        """The document without the settings that change no number, which are marked so where they are declared.
+
+        Nor with those that came later, while they are as if they had not.
+        """
         document = self.document()
         for name in GROUPS:
             for key, field in type(getattr(self, name)).model_fields.items():
-                if isinstance(field.json_schema_extra, dict) and field.json_schema_extra.get("in_key") is False:
+                in_key = field.json_schema_extra.get("in_key") if isinstance(field.json_schema_extra, dict) else True
+                if in_key is False or (in_key == "unless default" and document[name][key] == field.default):
                     del document[name][key]
+            if document[name] == LATER.get(name):
+                del document[name]
         return document
 
 
@@ -171,15 +179,30 @@ def explain(
     if first["type"] == "missing":
         return ConfigError((*path, *map(str, first["loc"])), "this key is required")
     if first["type"] == "extra_forbidden":
-        owner = config_type
-        for part in first["loc"][:-1]:
-            annotation = owner.model_fields[str(part)].annotation
-            assert isinstance(annotation, type)
-            assert issubclass(annotation, BaseModel)
-            owner = annotation
+        owner = _owner(config_type, first["loc"][:-1])
         return ConfigError(where, unknown("key", first["loc"][-1], owner.model_fields))
     rule = first["msg"][:1].lower() + first["msg"][1:]
     return ConfigError(where, f"{rule.removeprefix('value error, ')}, not {shown(first['input'])}")
+
+
+def _owner(config_type: type[BaseModel], location: tuple[str | int, ...]) -> type[BaseModel]:
+    """The model that pydantic's location is of; a part that is no field says which member of a union by its kind."""
+    found = [config_type]
+    for part in location:
+        fields = [owner.model_fields[str(part)] for owner in found if str(part) in owner.model_fields]
+        if fields:
+            found = [model for field in fields for model in _models(field.annotation)]
+        else:
+            found = [owner for owner in found if (kind := owner.model_fields.get("kind")) and kind.default == part]
+    assert len(found) == 1
+    return found[0]
+
+
+def _models(annotation: Any) -> Iterable[type[BaseModel]]:
+    """The pydantic models in an annotation."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in get_args(annotation) for model in _models(part)]
 
 
 def _keys(location: tuple[str | int, ...], document: Any) -> Iterable[str]:

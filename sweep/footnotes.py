@@ -5,7 +5,8 @@ from typing import Any
 
 from sweep.layout import NOT_A_BOUND, PENDING, SMALL_BETA, Row, Summary
 from sweep.published import PublishedCorpus
-from sweep.record import TrialResult
+from sweep.record import TrialResult, Tuned
+from sweep.statistics import over_seeds
 
 MEASURES = (
     "NLL (of a VAE, its −ELBO at KL weight 1) and KL in nats per sentence, the end symbol counted; "
@@ -17,6 +18,13 @@ DAGGER = (
     "when L > 1; the strict bound stands in the column NLL ≤."
 )
 BEST = "* or bold: the lowest strict NLL (exact or a bound) of our rows in a column group; only strict NLLs are ranked."
+OBJECTIVES = {
+    "nll": "strict NLL",
+    "nelbo_paper": "NLL",
+    "rec": "reconstruction",
+    "ppl": "strict PPL",
+    "ppl_paper": "PPL",
+}
 ENTROPY = (
     "entropy of the source: −log p of the test text under the distribution that generated it; "
     "a model comes below it only by chance."
@@ -44,6 +52,25 @@ def of_comparison(rows: Sequence[Row], seeds: int | None, results: Sequence[Tria
     if len(trained) < len(cells):
         notes.append("blank: the sweep leaves this combination out.")
     return notes
+
+
+def of_tuned(name: str, tuned: Tuned, results: Sequence[TrialResult]) -> str:
+    """What a searched row is, and how much of its validation number was luck of the search. results: that report it."""
+    settings = ", ".join(f"{param} {_shown(value)}" for param, value in tuned.params.items())
+    seeds = "one seed" if tuned.seeds == 1 else f"{tuned.seeds} seeds each"
+    note = (
+        f"{name}: no. {tuned.number} of {tuned.searched} suggestions of a search on validation, with {seeds} of "
+        f"their own: {settings}. Its validation {OBJECTIVES[tuned.objective]} was {tuned.value:.2f} in the search"
+    )
+    if not results:
+        return f"{note}."
+    fresh = over_seeds([result.valid[tuned.objective] for result in results])
+    spread = "" if fresh.std is None else f" ± {fresh.std:.2f}"
+    return f"{note} and is {fresh.mean:.2f}{spread} on fresh seeds: a selection bias of {fresh.mean - tuned.value:.2f}."
+
+
+def _shown(value: object) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def has_small_beta(result: TrialResult) -> bool:

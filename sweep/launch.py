@@ -144,6 +144,7 @@ def launch(
                 # A lost worker is our queue's to retry, with its back-off.
                 failure_config=tune.FailureConfig(max_failures=0),
                 callbacks=[_Relay(queue)],
+                stop=_Judge(queue),
             ),
         )
         # SIGUSR1 is Tune's own way to end; its and Ray's handlers of the others lose the exit code.
@@ -174,6 +175,7 @@ def _work(assignment: Mapping[str, Any]) -> None:
                 Path(assignment["corpora"]),
                 device=device,
                 threads=max(1, int(assignment["threads"])),
+                # Ends by SystemExit when the trial is not wanted any more, which must arrive where it came from.
                 on_epoch=lambda record: tune.report({"epoch": asdict(record)}),
                 right=Right(assignment["launch"], stop),
                 key=assignment["key"],
@@ -220,13 +222,31 @@ class _Handout(Searcher):  # type: ignore[misc]  # ray is untyped
         return {**self._assignment, "key": trial.key, "config": dict(trial.config), "alone": alone}
 
     def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
-        """Nothing to learn: the grid does not depend on results."""
+        """Nothing to learn here: the queue is told by the relay."""
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing to save: the store says what is missing."""
 
     def restore(self, checkpoint_path: str) -> None:
         """Never called: every launch is fresh."""
+
+
+class _Judge(tune.Stopper):  # type: ignore[misc]  # ray is untyped
+    """The queue as Tune asks it, at each epoch, whether a trial is to stop."""
+
+    def __init__(self, queue: TrialQueue):
+        self._queue = queue
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+    def __call__(self, trial_id: str, result: Any) -> bool:
+        if "epoch" not in result or result.get("done"):  # the last one comes again when the trial has ended
+            return False
+        return not self._queue.epoch(result["config"]["key"], EpochRecord(**result["epoch"]))
+
+    def stop_all(self) -> bool:
+        return False
 
 
 class _Relay(tune.Callback):  # type: ignore[misc]  # ray is untyped
@@ -240,10 +260,6 @@ class _Relay(tune.Callback):  # type: ignore[misc]  # ray is untyped
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._queue.started(trial.config["key"])
-
-    def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: Any, **info: Any) -> None:
-        if "epoch" in result:
-            self._queue.epoch(trial.config["key"], EpochRecord(**result["epoch"]))
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._queue.ended(trial.config["key"])

@@ -109,6 +109,9 @@ class Mirror:
     def returned(self, trial: WantedTrial) -> None:
         """It is shown as running until it has ended, or the launch has."""
 
+    def pruned(self, trial: WantedTrial) -> None:
+        self._note(trial.key, lambda experiment: experiment.prune(trial))
+
     def said(self, sentence: str) -> None:
         """Nothing that MLflow has a place for."""
 
@@ -121,12 +124,16 @@ class Mirror:
         """Records that MLflow does not have yet."""
         return len(self._unwritten) + self._notes.qsize()
 
-    def close(self, tables: Sequence[str] = (), within: float = math.inf) -> str | None:
+    def close(
+        self, tables: Sequence[str] = (), within: float = math.inf, trials: Sequence[WantedTrial] | None = None
+    ) -> str | None:
         """Write what is left, the summaries and the tables. One sentence of warning when something could not be.
 
         tables: names of files of the sweep in the store. within: seconds after which the rest is left to later.
+        trials: of the sweep as it ends, if it has grown.
         """
-        self._note(" summaries", lambda experiment: experiment.summarise(self._tests, self._finished))
+        wanted = self._record.trials if trials is None else trials
+        self._note(" summaries", lambda experiment: experiment.summarise(wanted, self._tests, self._finished))
         self._note(" tables", lambda experiment: experiment.keep(tables))
         self._note(" killed", lambda experiment: experiment.kill())
         self._closing.set()

@@ -25,6 +25,14 @@ Address = Annotated[
     str | None, typer.Option(help="Of an existing Ray cluster, e.g. 10.0.0.1:6379.", envvar="SWEEP_ADDRESS")
 ]
 NumCpus = Annotated[int | None, typer.Option(min=1, help="CPUs of the local cluster; all by default.")]
+SearchStorage = Annotated[
+    str | None,
+    typer.Option(
+        "--search-storage",
+        help="Database of Optuna's studies, e.g. postgresql://…; beside the trials by default.",
+        envvar="SWEEP_SEARCH_STORAGE",
+    ),
+]
 Source = Annotated[str, typer.Argument(help="A sweep of conf/sweep/ by name, or the path of a spec's .yaml file.")]
 Name = Annotated[str, typer.Argument(help="The name of a sweep that was run.")]
 Key = Annotated[str, typer.Argument(help="A trial's key, or the beginning of it.")]

@@ -1,7 +1,7 @@
 """What a spec wants, checked to the last trial, and how much of it the store already has."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import get_args
 
@@ -12,6 +12,7 @@ from data.cache import load
 from data.corpus import Corpus, CorpusConfig
 from sweep.config import ConfigError, TrialConfig, explain, trial_key
 from sweep.record import State, SweepRecord, TrialResult, WantedTrial
+from sweep.search_plan import plan_studies
 from sweep.spec import Cell, SpecFields, SweepSpec
 from sweep.store import TrialStore
 
@@ -20,14 +21,37 @@ COPIES = 7
 ones too, and those beside the result."""
 
 
+class Corpora:
+    """The corpora of a folder, each loaded once."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self._loaded: dict[CorpusConfig, Corpus] = {}
+
+    def __call__(self, config: CorpusConfig) -> Corpus:
+        """Raises ValueError when it is not there."""
+        if config not in self._loaded:
+            self._loaded[config] = load(config, self.folder)
+        return self._loaded[config]
+
+
 @dataclass(frozen=True)
 class Plan:
-    """A checked sweep. costs, parameters: expected work, in multiplications, and size of each trial by key."""
+    """A checked sweep. costs, parameters: expected work, in multiplications, and size of each trial by key.
+
+    Those of the trials that a search will suggest come to it as they are suggested.
+    """
 
     record: SweepRecord
     fields: SpecFields
-    costs: Mapping[str, float]
-    parameters: Mapping[str, int]
+    corpora: Corpora
+    costs: dict[str, float] = field(default_factory=dict)
+    parameters: dict[str, int] = field(default_factory=dict)
+
+    def weigh(self, key: str, config: TrialConfig) -> None:
+        """Know the cost and the size of a trial."""
+        if key not in self.costs:
+            self.costs[key], self.parameters[key] = _work(config, self.corpora(config.data))
 
     def bytes_needed(self, key: str) -> int:
         """What a running trial has in the store at the most, all of it float32; one of `COPIES` stays in the end."""
@@ -52,24 +76,23 @@ def make_plan(spec: SweepSpec, corpora: Path) -> Plan:
 
     Raises ValueError, one sentence with the place in the spec, at the first that cannot run.
     """
-    loaded: dict[CorpusConfig, Corpus] = {}
+    fields, loaded = spec.fields, Corpora(corpora)
     trials: list[WantedTrial] = []
     costs: dict[str, float] = {}
     parameters: dict[str, int] = {}
     for cell in spec.cells():
         first = spec.trial_config(cell, spec.seeds[0])
-        if first.data not in loaded:
-            loaded[first.data] = load(first.data, corpora)
-        corpus = loaded[first.data]
+        corpus = loaded(first.data)
         cost, size = _cost(spec, cell, first, corpus)
-        for seed in spec.seeds:
+        for seed in spec.seeds if fields.search is None or fields.search.grid else ():
             config = spec.trial_config(cell, seed)
             key = trial_key(config, corpus.content_hash)
             trials.append(WantedTrial(key, cell.labels, seed, config.document()))
             costs[key], parameters[key] = cost, size
-    fields = spec.fields
+    studies = plan_studies(spec, lambda config: _checked(config, loaded(config.data)))
     document = {**spec.document.values, "last": dict(spec.last)} if spec.last else dict(spec.document.values)
-    return Plan(SweepRecord(fields.name, document, tuple(trials), fields.table.model_dump()), fields, costs, parameters)
+    record = SweepRecord(fields.name, document, tuple(trials), fields.table.model_dump(), studies)
+    return Plan(record, fields, loaded, costs, parameters)
 
 
 def plan_again(record: SweepRecord, corpora: Path) -> Plan:
@@ -77,15 +100,13 @@ def plan_again(record: SweepRecord, corpora: Path) -> Plan:
 
     Raises ValueError when a trial would now be another one, since its corpus or this program has changed.
     """
-    loaded: dict[CorpusConfig, Corpus] = {}
+    loaded = Corpora(corpora)
     costs: dict[str, float] = {}
     parameters: dict[str, int] = {}
     of_cell: dict[str, tuple[float, int]] = {}
     for trial in record.trials:
         config = TrialConfig.parse(trial.config)
-        if config.data not in loaded:
-            loaded[config.data] = load(config.data, corpora)
-        corpus = loaded[config.data]
+        corpus = loaded(config.data)
         if trial_key(config, corpus.content_hash) != trial.key:
             raise ValueError(
                 f"sweep '{record.name}', {trial.name}: with this corpus '{corpus.title}' and this version of the "
@@ -99,19 +120,27 @@ def plan_again(record: SweepRecord, corpora: Path) -> Plan:
         fields = SpecFields.model_validate(written, strict=True)
     except PydanticError as error:
         raise ValueError(f"sweep '{record.name}': {explain(error, SpecFields, written)}; run its spec again") from None
-    return Plan(record, fields, costs, parameters)
+    return Plan(record, fields, loaded, costs, parameters)
 
 
 def _cost(spec: SweepSpec, cell: Cell, config: TrialConfig, corpus: Corpus) -> tuple[float, int]:
     """Expected work and size of a trial. Raises ValueError with the place in the spec when it cannot be built."""
     try:
+        return _work(config, _checked(config, corpus))
+    except ValueError as error:
+        raise spec.misplaced(ConfigError(("model",), str(error)), cell.labels) from None
+
+
+def _checked(config: TrialConfig, corpus: Corpus) -> Corpus:
+    """The corpus of a trial that can be trained. Raises ValueError for one that cannot."""
+    try:
         with torch.device("meta"):
             model = config.model.build(corpus.vocabulary)
             config.objective.check(model)
             config.update.build(model)
-        return _work(config, corpus)
     except (ValueError, RuntimeError) as error:  # of PyTorch: sizes whose product is beyond 64 bits
-        raise spec.misplaced(ConfigError(("model",), str(error).splitlines()[0]), cell.labels) from None
+        raise ValueError(str(error).splitlines()[0]) from None
+    return corpus
 
 
 def _work(config: TrialConfig, corpus: Corpus) -> tuple[float, int]:

@@ -31,30 +31,40 @@ class _Running:
 
 @dataclass
 class Tally:
-    """Counts of a launch and the time that it still needs. costs: expected work by key, in any one unit."""
+    """Counts of a launch and the time that it still needs. costs: expected work by key, in any one unit.
+
+    more: trials that a search will suggest. A pruned one counts as done.
+    """
 
     trials: Sequence[WantedTrial]
     costs: Mapping[str, float]
+    more: int = 0
     began: float = field(default_factory=time.monotonic)
     running: dict[str, _Running] = field(default_factory=dict)
     done: set[str] = field(default_factory=set)
     failed: set[str] = field(default_factory=set)
 
     @property
+    def total(self) -> int:
+        return len(self.trials) + self.more
+
+    @property
     def to_go(self) -> int:
-        return len(self.trials) - len(self.done) - len(self.failed) - len(self.running)
+        return max(0, self.total - len(self.done) - len(self.failed) - len(self.running))
 
     def eta(self) -> float | None:
         """Seconds to the end of the launch at the pace so far; None before any work is done."""
         ended = sum(self.costs[key] for key in self.done | self.failed)
         under_way = sum(self.costs[key] * running.fraction for key, running in self.running.items())
-        total = sum(self.costs[trial.key] for trial in self.trials)
+        known = [self.costs[key] for key in {*self.running, *self.done, *self.failed, *(t.key for t in self.trials)}]
+        # What is not suggested yet will cost as much as the others, as far as anybody can tell.
+        total = sum(known) * max(1.0, self.total / len(known)) if known else 0.0
         finished = ended + under_way
         return (time.monotonic() - self.began) * (total - finished) / finished if finished else None
 
     def __str__(self) -> str:
         eta = self.eta()
-        parts = [f"{len(self.done)}/{len(self.trials)} done", f"{len(self.running)} running", f"{self.to_go} to go"]
+        parts = [f"{len(self.done)}/{self.total} done", f"{len(self.running)} running", f"{self.to_go} to go"]
         if self.failed:
             parts.insert(1, f"{len(self.failed)} failed")
         return "  ".join([*parts, f"ETA {duration(eta)}" if eta is not None else "ETA unknown"])
@@ -63,8 +73,8 @@ class Tally:
 class Progress:
     """An observer of a launch; a context while it is shown. Does nothing but remember and print."""
 
-    def __init__(self, trials: Sequence[WantedTrial], costs: Mapping[str, float], console: Console):
-        self._tally = Tally(trials, costs)
+    def __init__(self, trials: Sequence[WantedTrial], costs: Mapping[str, float], console: Console, more: int = 0):
+        self._tally = Tally(trials, costs, more)
         self._console = console
         self._lock = threading.RLock()
         self._live = Live(get_renderable=self._view, console=console, refresh_per_second=2, transient=True)
@@ -112,6 +122,14 @@ class Progress:
         with self._lock:
             self._tally.running.pop(trial.key, None)
 
+    def pruned(self, trial: WantedTrial) -> None:
+        with self._lock:
+            self._tally.running.pop(trial.key, None)
+            self._tally.done.add(trial.key)
+            tally = str(self._tally)
+        if not self._console.is_terminal:
+            self._say(f"{trial.name}: pruned  [{tally}]")
+
     def said(self, sentence: str) -> None:
         self._say(sentence)
 
@@ -136,7 +154,7 @@ class Progress:
             for running in list(self._tally.running.values())[:MAX_RUNNING_SHOWN]:
                 table.add_row(running.trial.name, *_columns(running))
             bar = Table.grid()  # a bar alone does not end its line
-            bar.add_row(ProgressBar(total=len(self._tally.trials), completed=ended, width=60))
+            bar.add_row(ProgressBar(total=self._tally.total, completed=ended, width=60))
             return Group(Text(str(self._tally)), bar, table)
 
 

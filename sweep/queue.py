@@ -3,7 +3,7 @@
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
@@ -29,7 +29,52 @@ class Observer(Protocol):
     def returned(self, trial: WantedTrial) -> None:
         """It waits again, whatever it had come to."""
 
+    def pruned(self, trial: WantedTrial) -> None:
+        """A search has seen enough of it."""
+
     def said(self, sentence: str) -> None: ...
+
+
+class Source(Protocol):
+    """Whoever has more trials while a launch goes on, because they depend on what others come to."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more will come, unless what was handed out leads to more."""
+
+    def more(self) -> Sequence[WantedTrial]:
+        """Trials to start before all that wait; none when there are none now."""
+
+    def wants(self, trial: WantedTrial) -> bool:
+        """Whether a trial that waits is still to be trained. Raises OSError when the store cannot be reached."""
+
+    def epoch(self, trial: WantedTrial, record: EpochRecord) -> bool:
+        """Take in an epoch; whether the trial is to go on."""
+
+    def finished(self, trial: WantedTrial, result: TrialResult) -> None: ...
+    def failed(self, trial: WantedTrial) -> None:
+        """It is not tried again in this launch."""
+
+
+class Nothing:
+    """The source of a grid, which is known from the beginning."""
+
+    is_over = True
+
+    def more(self) -> Sequence[WantedTrial]:
+        return ()
+
+    def wants(self, trial: WantedTrial) -> bool:
+        return True
+
+    def epoch(self, trial: WantedTrial, record: EpochRecord) -> bool:
+        return True
+
+    def finished(self, trial: WantedTrial, result: TrialResult) -> None:
+        """Nothing depends on it."""
+
+    def failed(self, trial: WantedTrial) -> None:
+        """Nothing depends on it."""
 
 
 @dataclass
@@ -55,8 +100,8 @@ class _Turn:
 class TrialQueue:
     """Trials in the order in which they should start. Everything it knows of them it reads from the store.
 
-    launch: on whose behalf. needs: bytes that each trial takes of the store while it runs. A store that cannot be
-    reached for a while delays a trial, and loses none.
+    launch: on whose behalf. needs: bytes that a trial, by its key, takes of the store while it runs. source: of further
+    trials. A store that cannot be reached for a while delays a trial, and loses none.
     """
 
     def __init__(
@@ -66,12 +111,11 @@ class TrialQueue:
         policy: RetryPolicy,
         observers: Iterable[Observer],
         launch: str,
-        needs: Mapping[str, int],
+        needs: Callable[[str], int],
+        source: Source | None = None,
     ):
-        wanted = list(trials)
-        states = store.states(trial.key for trial in wanted)
-        failures = {key: store.failure(key) for key, state in states.items() if state == "failed"}
-        self._waiting = deque(_Turn(trial, failures.get(trial.key)) for trial in wanted)
+        self._waiting = deque(_turns(list(trials), store))
+        self._source = source or Nothing()
         self._under_way: dict[str, _Turn] = {}
         self._store = store
         self._policy = policy
@@ -82,10 +126,11 @@ class TrialQueue:
 
     @property
     def is_over(self) -> bool:
-        return not self._waiting and not self._under_way
+        return not self._waiting and not self._under_way and self._source.is_over
 
     def next(self) -> tuple[WantedTrial, bool] | None:
         """The next trial to start, and whether it is to be alone on its device; None when none is to start now."""
+        self._take_more()
         for _ in range(len(self._waiting)):
             turn = self._waiting.popleft()
             if turn.not_before > time.monotonic():
@@ -101,9 +146,11 @@ class TrialQueue:
         """A worker has begun with a trial."""
         self._tell(lambda observer: observer.started(self._under_way[key].trial))
 
-    def epoch(self, key: str, record: EpochRecord) -> None:
-        """A worker has come to the end of an epoch, and kept it."""
-        self._tell(lambda observer: observer.epoch(self._under_way[key].trial, record))
+    def epoch(self, key: str, record: EpochRecord) -> bool:
+        """A worker has come to the end of an epoch, and kept it; whether it is to go on."""
+        trial = self._under_way[key].trial
+        self._tell(lambda observer: observer.epoch(trial, record))
+        return self._source.epoch(trial, record)
 
     def say(self, sentence: str) -> None:
         """Have everybody know."""
@@ -120,6 +167,8 @@ class TrialQueue:
                 self._finish(turn)
             elif failure is not None and failure != turn.known:
                 self._fail(turn, failure)
+            elif not self._source.wants(turn.trial):
+                self._tell(lambda observer: observer.pruned(turn.trial))
             else:
                 self._delay(turn, PAUSE)  # trained by another launch, stopped, or no room
         except OSError as error:
@@ -154,9 +203,18 @@ class TrialQueue:
             return
         self._fail(turn, failure)
 
+    def _take_more(self) -> None:
+        try:
+            self._waiting.extendleft(reversed(_turns(self._source.more(), self._store)))
+        except OSError as error:
+            self._say_away(error)
+
     def _is_free(self, turn: _Turn) -> bool:
         """Whether a trial is to be trained now; what has ended elsewhere is told and forgotten."""
         key = turn.trial.key
+        if key in self._under_way:  # the same is trained for somebody else
+            self._delay(turn, PAUSE)
+            return False
         try:
             if not self._has_room(turn):
                 self._delay(turn, PAUSE)
@@ -166,7 +224,10 @@ class TrialQueue:
                 self._finish(turn)
                 return False
             if state == "failed" and (failure := self._store.failure(key)) != turn.known:
-                self._tell(lambda observer: observer.failed(turn.trial, failure))
+                self._give_up(turn, failure)
+                return False
+            if not self._source.wants(turn.trial):
+                self._tell(lambda observer: observer.pruned(turn.trial))
                 return False
             owner = self._store.holder(key)
         except OSError as error:
@@ -182,7 +243,7 @@ class TrialQueue:
         files, key = self._store.files, turn.trial.key
         free = files.free_bytes()
         if free is not None:
-            need = MIN_FREE + max(0, self._needs[key] - sum(self._store.trial(key).sizes().values()))
+            need = MIN_FREE + max(0, self._needs(key) - sum(self._store.trial(key).sizes().values()))
             if free < need:
                 self._pause(
                     key,
@@ -215,13 +276,19 @@ class TrialQueue:
             result = self._store.result(turn.trial.key)
         except ValueError as error:
             self.say(str(error))
+            self._source.failed(turn.trial)
             return
+        self._source.finished(turn.trial, result)
         self._tell(lambda observer: observer.finished(turn.trial, result))
+
+    def _give_up(self, turn: _Turn, failure: TrialFailure) -> None:
+        self._source.failed(turn.trial)
+        self._tell(lambda observer: observer.failed(turn.trial, failure))
 
     def _fail(self, turn: _Turn, failure: TrialFailure) -> None:
         wait = self._retry_after(turn, failure)
         if wait is None:
-            self._tell(lambda observer: observer.failed(turn.trial, failure))
+            self._give_up(turn, failure)
             return
         turn.known = failure
         self._delay(turn, wait)
@@ -259,6 +326,12 @@ class TrialQueue:
     def _tell(self, event: Callable[[Observer], None]) -> None:
         for observer in self._observers:
             event(observer)
+
+
+def _turns(trials: Sequence[WantedTrial], store: TrialStore) -> list[_Turn]:
+    states = store.states(trial.key for trial in trials)
+    failures = {key: store.failure(key) for key, state in states.items() if state == "failed"}
+    return [_Turn(trial, failures.get(trial.key)) for trial in trials]
 
 
 def _last_line(text: str) -> str:

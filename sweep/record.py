@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -19,7 +19,7 @@ State = Literal["done", "failed", "started", "missing"]
 class TrialResult:
     """The finished trial: metrics of its best epoch, the whole history, what it cost, and where it ran.
 
-    `valid` and `test` hold, for the weights of `best_epoch`:
+    `valid` and `test`, which is empty for a trial of a search, hold for the weights of `best_epoch`:
     `nll` — a strict upper bound on, or for a language model exactly, −log p(x), nats per sentence, `</s>` counted;
     `nelbo_paper` — reconstruction plus *one* KL term, what the paper calls −ELBO: equal to `nll` except for
     averaged hidden states with L > 1, where it bounds nothing; `rec`, `kl` — its two terms;
@@ -121,18 +121,88 @@ class WantedTrial:
         return f"{self.cell} / seed {self.seed}"
 
 
+TUNED = "tuned"
+"""In the labels of a trial, beside the axes: that its settings come from a search, and which of the best they are."""
+SUGGESTION = "suggestion"
+"""In the labels of a search's trial, beside the axes: which of its suggestions it is of."""
+
+
+@dataclass(frozen=True)
+class StudyPlan:
+    """The search of one cell. id: of all that its suggestions depend on but their number.
+
+    document: the cell's trial document without a seed. space: as `parse_space` reads it, named choices written out.
+    grace: epochs before anything may be pruned. epochs: of the longest training in the space.
+    """
+
+    id: str
+    labels: Mapping[str, str]
+    document: Mapping[str, Any]
+    space: Mapping[str, Any]
+    grace: int
+    epochs: int
+
+    @property
+    def cell(self) -> str:
+        return " / ".join(self.labels.values())
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a suggestion. value: the objective, a mean over seeds; of a pruned one, where it was pruned.
+
+    after: epochs, or seeds, that were judged.
+    """
+
+    state: Literal["complete", "pruned", "failed"]
+    value: float | None
+    after: int
+
+
+@dataclass(frozen=True)
+class Point:
+    """What a search suggested, pinned before any of its trials starts. params: by the name of a dimension.
+
+    trials: one a search seed.
+    """
+
+    number: int
+    params: Mapping[str, Any]
+    trials: tuple[WantedTrial, ...]
+    outcome: Outcome | None = None
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What a search chose for one cell. labels: of the trials that report it. value: of the objective, in the search.
+
+    number: of the suggestion, of `searched` ones, trained on `seeds` seeds each.
+    """
+
+    labels: Mapping[str, str]
+    objective: str
+    searched: int
+    seeds: int
+    number: int
+    params: Mapping[str, Any]
+    value: float
+
+
 @dataclass(frozen=True)
 class SweepRecord:
     """A sweep as it was last launched: its name, the document that the user wrote, the grid, and the table's layout.
 
     Kept in the store beside the trials, so that `status` and `table` need neither the corpora nor the spec's file.
     table: `split_by`, the axis that has one table a label; `across`, the axis whose labels stand side by side.
+    studies: its searches; their trials are not among `trials`, and those that report what they chose are.
     """
 
     name: str
     document: Mapping[str, Any]
     trials: tuple[WantedTrial, ...]
     table: Mapping[str, Any]
+    studies: tuple[StudyPlan, ...] = ()
+    tuned: tuple[Tuned, ...] = ()
 
     @property
     def wanted(self) -> dict[str, WantedTrial]:
@@ -142,9 +212,9 @@ class SweepRecord:
             wanted.setdefault(trial.key, trial)
         return wanted
 
-    def find(self, prefix: str) -> str:
-        """The key of the trial that begins so. Raises ValueError when there is none, or more than one."""
-        found = [key for key in self.wanted if key.startswith(prefix)]
+    def find(self, prefix: str, others: Iterable[str] = ()) -> str:
+        """The key that begins so, of a trial or of `others`. Raises ValueError when there is none, or more than one."""
+        found = [key for key in dict.fromkeys([*self.wanted, *others]) if key.startswith(prefix)]
         if len(found) != 1:
             raise ValueError(
                 f"key '{prefix}': {len(found)} trials of sweep '{self.name}' begin so; 'sweep status' has them"
@@ -159,7 +229,26 @@ class SweepRecord:
         """Raises ValueError when the text is not what was written."""
         fields = unseal(text)
         trials = tuple(WantedTrial(**trial) for trial in fields.pop("trials"))
-        return cls(trials=trials, **fields)
+        studies = tuple(StudyPlan(**study) for study in fields.pop("studies", ()))
+        tuned = tuple(Tuned(**each) for each in fields.pop("tuned", ()))
+        return cls(trials=trials, studies=studies, tuned=tuned, **fields)
+
+
+def points_to_json(points: Sequence[Point]) -> str:
+    return seal({"points": [asdict(point) for point in points]})
+
+
+def points_from_json(text: str | bytes) -> list[Point]:
+    """Raises ValueError when the text is not what was written."""
+    return [
+        Point(
+            point["number"],
+            point["params"],
+            tuple(WantedTrial(**trial) for trial in point["trials"]),
+            Outcome(**point["outcome"]) if point["outcome"] else None,
+        )
+        for point in unseal(text)["points"]
+    ]
 
 
 SEAL = "sha256"

@@ -5,7 +5,7 @@ import math
 import threading
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ from rich.console import Console
 from sweep.claims import Launch
 from sweep.exits import DONE, INTERRUPTED, SOME_FAILED
 from sweep.mirror import Mirror
+from sweep.places import local_folder
 from sweep.plan import Plan, count_states, results_of
 from sweep.progress import Progress
 from sweep.queue import Observer, TrialQueue
@@ -25,6 +26,7 @@ from sweep.table import comparison_tables
 
 if TYPE_CHECKING:
     from sweep.launch import Cluster
+    from sweep.searching import Search
 
 HURRY = 15.0
 """Seconds that MLflow has when the launch was asked to stop; what it then lacks is written by the next one."""
@@ -34,12 +36,16 @@ MIRROR = "mirror.json"
 
 @dataclass(frozen=True)
 class RunOptions:
-    """Facts of the host, none of them part of a trial. address: of a Ray cluster, or None for this machine alone."""
+    """Facts of the host, none of them part of a trial. address: of a Ray cluster, or None for this machine alone.
+
+    search_storage: URL of Optuna's, where it is not the database beside the trials.
+    """
 
     corpora: Path
     tracking_uri: str | None
     address: str | None = None
     num_cpus: int | None = None
+    search_storage: str | None = None
 
 
 def run(
@@ -58,14 +64,19 @@ def run(
     Raises ValueError, before anything is written, when the results folder or the cluster cannot be used, or when
     another process drives this sweep.
     """
-    record = plan.record
     store.check_writable()
-    store.check_free(record.name)
+    store.check_free(plan.record.name)
+    search = _search(plan, store, options, only, console)
+    if search is not None:
+        plan = replace(plan, record=search.record)
+        states = store.states(plan.record.wanted)
+    record = plan.record
     missing = [trial for trial in plan.missing(states) if only is None or trial.key in only]
+    is_over = not missing and (search is None or search.is_over)
     uri = options.tracking_uri
     mirror = None if uri is None else Mirror(uri, record, store)
     with (
-        _cluster(plan.fields.resources, options) if missing else nullcontext() as where,
+        nullcontext() if is_over else _cluster(plan.fields.resources, options) as where,
         Launch(store.launches, record.name, mirror.news if mirror else dict) as this,
     ):
         store.lead(record.name, this)
@@ -76,14 +87,18 @@ def run(
         opening.start()
         try:
             if where is not None:
-                _train(plan, missing, store, options.corpora, where, this, console, mirror)
+                _train(plan, missing, search, store, options.corpora, where, this, console, mirror)
         finally:
             opening.join()
+            if search is not None:
+                record = search.record
+                store.record(record)
             tables = write_tables(record, store)
             if mirror is not None:
-                _warn(console, mirror.close(tables, HURRY if this.stop.is_set() else math.inf))
+                _warn(console, mirror.close(tables, HURRY if this.stop.is_set() else math.inf, record.trials))
                 store.sweep(record.name).publish(MIRROR, json.dumps(mirror.news()).encode())
-    return exit_code(record, store)
+    is_complete = search is None or search.is_complete
+    return exit_code(record, store) if is_complete else INTERRUPTED
 
 
 def _cluster(resources: Resources, options: RunOptions) -> AbstractContextManager["Cluster"]:
@@ -93,14 +108,39 @@ def _cluster(resources: Resources, options: RunOptions) -> AbstractContextManage
     return cluster(resources, options.address, options.num_cpus)
 
 
+def _search(
+    plan: Plan, store: TrialStore, options: RunOptions, only: Collection[str] | None, console: Console
+) -> "Search | None":
+    if not plan.record.studies:
+        return None
+    # Optuna takes a second to import, which a grid need not pay.
+    from sweep.searching import Search
+
+    url = options.search_storage or default_storage(store.location)
+    return Search(plan, store, url, only, lambda sentence: _warn(console, sentence))
+
+
+def default_storage(results: str | Path) -> str:
+    """Optuna's database beside the trials, its folder made. Raises ValueError where no database can be."""
+    folder = local_folder(results)
+    if folder is None:
+        raise ValueError(
+            f"results at {results} leave no place for Optuna's database; say where one is with --search-storage"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    return f"sqlite:///{folder / 'optuna.db'}"
+
+
 def _open(mirror: Mirror | None, plan: Plan, store: TrialStore, states: Mapping[str, State], console: Console) -> None:
     """Open the mirror while the trials start, and give it those that earlier launches finished."""
     if mirror is None:
         return
     _warn(console, mirror.open())
     try:
-        for key, result in store.results(key for key, state in states.items() if state == "done").items():
-            mirror.finished(plan.record.wanted[key], result, can_wait=True)
+        searched = {trial.key: trial for _, trial in store.searched(plan.record)}
+        done = [key for key, state in states.items() if state == "done"]
+        for key, result in store.results([*done, *searched]).items():
+            mirror.finished(plan.record.wanted.get(key) or searched[key], result, can_wait=True)
     except (ValueError, OSError) as error:
         _warn(console, str(error))
 
@@ -108,6 +148,7 @@ def _open(mirror: Mirror | None, plan: Plan, store: TrialStore, states: Mapping[
 def _train(
     plan: Plan,
     missing: Sequence[WantedTrial],
+    search: "Search | None",
     store: TrialStore,
     corpora: Path,
     where: "Cluster",
@@ -117,10 +158,10 @@ def _train(
 ) -> None:
     from sweep.launch import launch
 
-    fields, needs = plan.fields, {trial.key: plan.bytes_needed(trial.key) for trial in missing}
-    with Progress(missing, plan.costs, console) as progress:
+    fields, more = plan.fields, search.num_to_come if search else 0
+    with Progress(missing, plan.costs, console, more) as progress:
         observers: list[Observer] = [progress, *([mirror] if mirror else [])]
-        queue = TrialQueue(missing, store, fields.retry, observers, this.id, needs)
+        queue = TrialQueue(missing, store, fields.retry, observers, this.id, plan.bytes_needed, search)
         launch(queue, store, corpora, where, this, fields.grace_seconds)
 
 

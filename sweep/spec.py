@@ -35,8 +35,12 @@ from sweep.document import (
     parse,
     read,
 )
+from sweep.record import SUGGESTION, TUNED
+from sweep.search_fields import SearchFields
 
 Patch = Mapping[str, Any]
+_Rule = Mapping[str, str | list[str]]
+"""Labels by axis."""
 
 START: Patch = {"data": "grammar", "schedule": "linear", "objective": "elbo", "update": "joint"}
 """Under every spec: what a trial is made of where the spec does not say."""
@@ -100,6 +104,12 @@ class SpecFields(BaseModel):
         60.0, le=86400
     )  # for running trials to checkpoint when the sweep is stopped
     table: TableLayout = TableLayout()
+    search: SearchFields | None = None
+
+    @property
+    def report_seeds(self) -> list[int]:
+        """Those of the trials that a table is made of."""
+        return list(range(self.seeds)) if isinstance(self.seeds, int) else self.seeds
 
 
 @dataclass(frozen=True)
@@ -149,8 +159,7 @@ class SweepSpec:
 
     @property
     def seeds(self) -> list[int]:
-        seeds = self.fields.seeds
-        return list(range(seeds)) if isinstance(seeds, int) else seeds
+        return self.fields.report_seeds
 
     def cells(self) -> list[Cell]:
         """The grid in the order of the axes, excluded combinations left out. Raises ValueError."""
@@ -175,9 +184,12 @@ class SweepSpec:
     def trial_config(self, cell: Cell, seed: int) -> TrialConfig:
         """The checked config of one trial. Raises ValueError with the place of the patch that is wrong."""
         try:
-            return TrialConfig.parse({**cell.document, "seed": seed})
+            config = TrialConfig.parse({**cell.document, "seed": seed})
+            if not config.evaluate.test:
+                raise ConfigError(("evaluate", "test"), "only the trials of a search go without a test; leave it out")
         except ConfigError as error:
             raise self.misplaced(error, cell.labels) from None
+        return config
 
     def misplaced(self, error: ConfigError, labels: Mapping[str, str]) -> ValueError:
         """The error with the place in the user's file that gave the key it is about."""
@@ -209,10 +221,12 @@ class SweepSpec:
             raise self._placed(error, prefix) from None
 
     def _is_excluded(self, labels: Mapping[str, str]) -> bool:
-        return any(
-            all(labels[axis] in ([wanted] if isinstance(wanted, str) else wanted) for axis, wanted in rule.items())
-            for rule in self.fields.exclude
-        )
+        return any(_meets(labels, rule) for rule in self.fields.exclude)
+
+    def searched_cells(self) -> list[Cell]:
+        """Cells with a search of their own."""
+        search = self.fields.search
+        return [cell for cell in self.cells() if search and _meets(cell.labels, search.cells)]
 
     def _check(self) -> None:
         axes = self.fields.axes
@@ -228,16 +242,40 @@ class SweepSpec:
         for axis, labels in axes.items():
             if not labels:
                 raise ValueError(f"{self.document.place(('axes', axis))}: an axis needs at least one label")
-            if axis in ("seed", "cell"):
+            if axis in ("seed", "cell", SUGGESTION, TUNED):
                 raise ValueError(f"{self.document.place(('axes', axis))}: this name is taken; name the axis otherwise")
         for rule in self.fields.exclude:
-            for axis, wanted in rule.items():
-                if axis not in axes:
-                    raise ValueError(f"{self.document.place(('exclude',))}: {unknown('axis', axis, axes)}")
-                for label in [wanted] if isinstance(wanted, str) else wanted:
-                    if label not in axes[axis]:
-                        place = self.document.place(("exclude",))
-                        raise ValueError(f"{place}: {unknown(f'label of axis {plain(axis)}', label, axes[axis])}")
+            self._check_rule(rule, ("exclude",))
+        if self.fields.search is not None:
+            self._check_search(self.fields.search)
+
+    def _check_rule(self, rule: _Rule, path: tuple[str, ...]) -> None:
+        axes, place = self.fields.axes, self.document.place(path)
+        for axis, wanted in rule.items():
+            if axis not in axes:
+                raise ValueError(f"{place}: {unknown('axis', axis, axes)}")
+            for label in [wanted] if isinstance(wanted, str) else wanted:
+                if label not in axes[axis]:
+                    raise ValueError(f"{place}: {unknown(f'label of axis {plain(axis)}', label, axes[axis])}")
+
+    def _check_search(self, search: SearchFields) -> None:
+        place = self.document.place(("search", "search_seeds"))
+        if not search.seeds or len(set(search.seeds)) != len(search.seeds):
+            raise ValueError(f"{place}: seeds must be given, each once, not {shown(search.seeds)}")
+        both = sorted({*search.seeds} & {*self.seeds})
+        if both:
+            raise ValueError(
+                f"{place}: seed {both[0]} is one of the report's seeds too; what a setting was chosen by cannot report "
+                f"it, so give the search others"
+            )
+        self._check_rule(search.cells, ("search", "cells"))
+        for name in search.space:
+            if _decides(self.last, tuple(name.split("."))):
+                raise ValueError(f"override '{plain(name)}': it is searched; leave it out, or out of search.space")
+
+
+def _meets(labels: Mapping[str, str], rule: _Rule) -> bool:
+    return all(labels[axis] in ([wanted] if isinstance(wanted, str) else wanted) for axis, wanted in rule.items())
 
 
 def _split(overrides: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -8,6 +8,7 @@ from typing import Any
 from sweep.claims import LaunchFacts
 from sweep.record import State, SweepRecord, TrialFailure, WantedTrial
 from sweep.run import MIRROR
+from sweep.search_state import SearchState, searches
 from sweep.store import TrialStore
 
 
@@ -27,6 +28,7 @@ class Status:
 
     record: SweepRecord
     states: Mapping[str, State]
+    searches: Sequence[SearchState]
     driver: LaunchFacts | None
     running: Sequence[Running]
     failures: Mapping[str, TrialFailure]
@@ -43,7 +45,7 @@ def read_status(store: TrialStore, name: str) -> Status:
     mirror = driver.news if driver else _last_mirror(store, name)
     warnings = [*_mirror_warnings(mirror, name), *_commit_warnings(store, record)]
     running = _running(store, record, states) if store.launches.names() else []
-    return Status(record, states, driver, running, failures, mirror, warnings)
+    return Status(record, states, searches(record, store), driver, running, failures, mirror, warnings)
 
 
 def failure_groups(store: TrialStore, record: SweepRecord) -> list[list[TrialFailure]]:
@@ -59,8 +61,9 @@ def failure_groups(store: TrialStore, record: SweepRecord) -> list[list[TrialFai
 
 def _running(store: TrialStore, record: SweepRecord, states: Mapping[str, State]) -> list[Running]:
     running = []
-    for key, trial in record.wanted.items():
-        owner = store.holder(key) if states[key] != "done" else None
+    open = {trial.key: trial for point, trial in store.searched(record) if point.outcome is None}
+    for key, trial in (open | record.wanted).items():
+        owner = store.holder(key) if states.get(key) != "done" else None
         if owner is not None:
             progress = store.progress(key)
             running.append(Running(trial, owner, int(progress.get("epoch", 0)), int(progress.get("step", 0))))

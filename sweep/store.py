@@ -9,13 +9,14 @@
                     result.json       what it found; written last, its existence means done
 <root>/sweeps/<name>/sweep.json       the sweep as last launched
                      drivers/         who may launch it: the newest driver
+                     studies/         what its searches have suggested, a file a cell
                      table.*          its tables
 <root>/launches/                      processes that train here, while they live
 """
 
 import json
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -30,7 +31,16 @@ from model.checkpoint import read_state
 from sweep import claims
 from sweep.claims import Claim, Launch, LaunchFacts
 from sweep.places import files_at
-from sweep.record import State, SweepRecord, TrialFailure, TrialResult
+from sweep.record import (
+    Point,
+    State,
+    SweepRecord,
+    TrialFailure,
+    TrialResult,
+    WantedTrial,
+    points_from_json,
+    points_to_json,
+)
 
 CONFIG, RESULT, FAILURE, WEIGHTS, LOG = "config.json", "result.json", "failure.json", "weights.safetensors", "log.txt"
 CHECKPOINT, ATTEMPTS = "checkpoint", "attempts"
@@ -158,6 +168,26 @@ class TrialStore:
         except (OSError, ValueError, TypeError, KeyError) as error:
             place = f"{self.sweep(name)}/sweep.json"
             raise ValueError(f"{place} is damaged ({error}); run the sweep's spec again, no trial is lost") from None
+
+    def points(self, name: str, study: str) -> list[Point]:
+        """What a search of a sweep has suggested, by number. Raises ValueError when their file is damaged."""
+        try:
+            return points_from_json(self.sweep(name).read(f"studies/{study}.json"))
+        except FileNotFoundError:
+            return []
+        except (IsADirectoryError, ValueError, TypeError, KeyError) as error:
+            place = f"{self.sweep(name)}/studies/{study}.json"
+            raise ValueError(
+                f"{place} is damaged ({error}); remove it to search anew, with what is trained taken from the store"
+            ) from None
+
+    def keep_points(self, name: str, study: str, points: Sequence[Point]) -> None:
+        self.sweep(name).publish(f"studies/{study}.json", points_to_json(points).encode())
+
+    def searched(self, record: SweepRecord) -> list[tuple[Point, WantedTrial]]:
+        """Every trial of what a sweep's searches have suggested, with that."""
+        points = [point for study in record.studies for point in self.points(record.name, study.id)]
+        return [(point, trial) for point in points for trial in point.trials]
 
     def all_recorded(self) -> list[SweepRecord]:
         return [self.recorded(name) for name in sorted(self.files.names("sweeps"))]

@@ -2,14 +2,14 @@
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from sweep import footnotes
 from sweep.layout import NOT_A_BOUND, SMALL_BETA, UNDEFINED, Column, Group, Number, Row, Summary, Table
 from sweep.published import PublishedCorpus, published
-from sweep.record import SweepRecord, TrialResult, WantedTrial
+from sweep.record import TUNED, SweepRecord, TrialResult, Tuned, WantedTrial
 from sweep.statistics import mark_best, summarize
 
 LIKELIHOOD = (Column("nll", "NLL"), Column("kl", "KL"), Column("ppl", "PPL"))
@@ -82,17 +82,27 @@ class _Part:
     ) -> None:
         split_by, self._across = record.table.get("split_by"), record.table.get("across")
         self.title, self.trials = title, trials
-        self.axes = [axis for axis in trials[0].labels if axis not in (split_by, self._across)]
-        self._sweep, self._results = record.name, results
+        self.axes = [axis for axis in trials[0].labels if axis not in (split_by, self._across, TUNED)]
+        self._sweep, self._results, self._tuned = record.name, results, record.tuned
         self.rows = list(dict.fromkeys(map(self._row, trials)))
         self.groups = list(dict.fromkeys(map(self._group, trials)))
         self._corpora = {_source_of_text(trial): self._results[trial.key].corpus for trial in self._done(trials)}
 
     def _row(self, trial: WantedTrial) -> str:
-        return ", ".join(trial.labels[axis] for axis in self.axes) or self._sweep
+        named = ", ".join(trial.labels[axis] for axis in self.axes) or self._sweep
+        return f"{named}, {trial.labels[TUNED]}" if TUNED in trial.labels else named
 
     def _group(self, trial: WantedTrial) -> str:
         return trial.labels.get(self._across or "", "")
+
+    def tuned(self) -> Iterator[tuple[str, Tuned, list[TrialResult]]]:
+        """What searches have chosen for the table, each with the row and group that it stands in, and its results."""
+        for tuned in self._tuned:
+            trials = [trial for trial in self.trials if trial.labels == tuned.labels]
+            if trials:
+                row, group = self._row(trials[0]), self._group(trials[0])
+                name = f"{row} ({group})" if group else row
+                yield name, tuned, [self._results[trial.key] for trial in self._done(trials)]
 
     def _done(self, trials: Iterable[WantedTrial]) -> list[WantedTrial]:
         return [trial for trial in trials if trial.key in self._results]
@@ -138,6 +148,7 @@ def _comparison(part: _Part, paper: bool) -> Table:
     columns = [mark_best([part.summary(row, group) for row in part.rows], ranking) for group in part.groups]
     rows = [Row(*fields) for fields in zip(part.rows, zip(*columns, strict=True), marks, strict=True)]
     notes = footnotes.of_comparison(rows, part.seeds, part.results())
+    notes += [footnotes.of_tuned(*each) for each in part.tuned()]
     entropies = [_entropy(part.corpus(group)) for group in part.groups]
     if any(entropies):
         rows.append(Row("entropy of the source", tuple(entropies), opens_block=True))

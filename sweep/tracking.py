@@ -42,6 +42,7 @@ for _logger, _level in {"mlflow": logging.WARNING, "alembic": logging.WARNING, "
     logging.getLogger(_logger).setLevel(_level)
 
 KEY, SUMMARY, SUMMARY_OF, FAILURE = "sweep.trial_key", "sweep.summary", "sweep.summary_of", "failure"
+PRUNED = "sweep.pruned"
 ARTIFACTS = ("config.json", "result.json", "weights.safetensors")
 MAX_METRICS, MAX_PARAMS = 1000, 100
 """What MLflow takes in one call."""
@@ -123,6 +124,15 @@ class Experiment:
         run.tags[FAILURE] = text
         self._end(trial.key, "FAILED", _milliseconds(failure.timestamp))
 
+    def prune(self, trial: WantedTrial) -> None:
+        """Mark the run of a trial of which a search has seen enough."""
+        run = self._run(trial, _now())
+        if PRUNED not in run.tags:
+            self._client.set_tag(run.run_id, PRUNED, "yes")
+            run.tags[PRUNED] = "yes"
+        if run.status == "RUNNING":
+            self._end(trial.key, "KILLED", _now())
+
     def kill(self) -> None:
         """Mark the runs that were started here and have not ended."""
         for key in list(self._under_way):
@@ -130,8 +140,10 @@ class Experiment:
 
     def sync(self, tables: Iterable[str]) -> None:
         """Make the experiment what a mirror that was never away would have made it, from the store alone."""
-        results = self._store.results(self._record.wanted)
-        for key, trial in self._record.wanted.items():
+        searched = self._store.searched(self._record)
+        wanted = self._record.wanted | {trial.key: trial for _, trial in reversed(searched)}
+        results = self._store.results(wanted)
+        for key, trial in wanted.items():
             if key in results:
                 self.finish(trial, results[key])
             elif (state := self._store.state(key)) != "missing":
@@ -142,15 +154,20 @@ class Experiment:
                 else:
                     self._end(key, "KILLED", _milliseconds(history[-1].timestamp) if history else _now())
         tests = {key: result.test for key, result in results.items()}
-        self.summarise(tests, max((result.finished for result in results.values()), default=0.0))
+        for point, trial in searched:
+            if point.outcome is not None and point.outcome.state == "pruned" and trial.key in self._trials:
+                self.prune(trial)
+        self.summarise(self._record.trials, tests, max((result.finished for result in results.values()), default=0.0))
         self.keep(tables)
 
-    def summarise(self, tests: Mapping[str, Mapping[str, float]], finished: float) -> None:
-        """One run a cell with mean, sample standard deviation and n of the test metrics.
+    def summarise(
+        self, trials: Iterable[WantedTrial], tests: Mapping[str, Mapping[str, float]], finished: float
+    ) -> None:
+        """One run a cell of `trials` with mean, sample standard deviation and n of the test metrics.
 
         tests: by trial key. finished: when the last of them was, in Unix seconds.
         """
-        for cell, wanted in values.summaries(self._record.trials, tests).items():
+        for cell, wanted in values.summaries(trials, tests).items():
             run = self._summary("cell", cell, f"summary: {cell}")
             # MLflow cannot take a metric back: a deviation that lost its second seed becomes "not a number".
             wanted = {**dict.fromkeys(run.metrics, math.nan), **wanted}

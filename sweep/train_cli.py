@@ -1,6 +1,6 @@
 """The commands that train: plan, run, resume, retry, trial."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Annotated, get_args
 
 import typer
@@ -21,6 +21,7 @@ from sweep.options import (
     NumCpus,
     Overrides,
     Results,
+    SearchStorage,
     Source,
     Tracking,
     command,
@@ -32,6 +33,7 @@ from sweep.progress import duration
 from sweep.record import FailureKind, SweepRecord
 from sweep.render import render
 from sweep.run import RunOptions, run
+from sweep.search_state import SearchState, searches
 from sweep.spec import SweepSpec
 from sweep.store import TrialStore
 from sweep.table import comparison_tables
@@ -50,7 +52,7 @@ def plan_command(source: Source, overrides: Overrides = None, results: Results =
         wanted = len(plan.record.wanted)
         say_json({"sweep": plan.record.name, "wanted": wanted, **counts, "expected_seconds": seconds})
         return
-    say(counts_line(plan.record, counts))
+    say(counts_line(plan.record, counts, searches(plan.record, store)))
     left = "unknown before any trial is done" if seconds is None else f"{duration(seconds)} of one slot"
     say(f"work left: {left}")
 
@@ -58,21 +60,23 @@ def plan_command(source: Source, overrides: Overrides = None, results: Results =
 @app.command("run")
 def run_command(source: Source, overrides: Overrides = None, results: Results = DEFAULT_RESULTS,
                 corpora: Corpora = DEFAULT_CORPORA, tracking: Tracking = None, no_tracking: NoTracking = False,
-                address: Address = None, num_cpus: NumCpus = None) -> None:  # fmt: skip
+                address: Address = None, num_cpus: NumCpus = None,
+                search_storage: SearchStorage = None) -> None:  # fmt: skip
     """Train what is missing of a sweep and print its tables. Example: [bold]sweep run demo[/]"""
     uri = None if no_tracking else tracking or default_uri(results)
     plan = make_plan(SweepSpec.load(source, overrides or ()), corpora)
-    _train(plan, results, RunOptions(corpora, uri, address, num_cpus), ["run", source, *(overrides or ())])
+    host = RunOptions(corpora, uri, address, num_cpus, search_storage)
+    _train(plan, results, host, ["run", source, *(overrides or ())])
 
 
 @app.command("resume")
 def resume_command(name: Name, results: Results = DEFAULT_RESULTS, corpora: Corpora = DEFAULT_CORPORA,
                    tracking: Tracking = None, no_tracking: NoTracking = False, address: Address = None,
-                   num_cpus: NumCpus = None) -> None:  # fmt: skip
+                   num_cpus: NumCpus = None, search_storage: SearchStorage = None) -> None:  # fmt: skip
     """Continue a sweep as it was last run, and retry what failed. Example: [bold]sweep resume demo[/]"""
     uri = None if no_tracking else tracking or default_uri(results)
     plan = plan_again(TrialStore(results).recorded(name), corpora)
-    _train(plan, results, RunOptions(corpora, uri, address, num_cpus), ["resume", name])
+    _train(plan, results, RunOptions(corpora, uri, address, num_cpus, search_storage), ["resume", name])
 
 
 @app.command("retry")
@@ -87,6 +91,7 @@ def retry_command(
     no_tracking: NoTracking = False,
     address: Address = None,
     num_cpus: NumCpus = None,
+    search_storage: SearchStorage = None,
 ) -> None:
     """Try failed trials of a sweep again, and no others. Example: [bold]sweep retry demo --kind out-of-memory[/]"""
     uri = None if no_tracking else tracking or default_uri(results)
@@ -97,18 +102,29 @@ def retry_command(
         say("nothing to retry: no trial failed" + (f" of kind {kind}" if kind else ""))
         return
     # What is left afterwards is not only what was to be tried again.
-    _train(plan, results, RunOptions(corpora, uri, address, num_cpus), ["resume", name], chosen, from_scratch)
+    host = RunOptions(corpora, uri, address, num_cpus, search_storage)
+    _train(
+        plan,
+        results,
+        host,
+        ["resume", name],
+        chosen,
+        from_scratch,
+    )
 
 
 def _failed(record: SweepRecord, store: TrialStore, prefixes: Collection[str], kind: str | None) -> set[str]:
     """Keys of a sweep's trials that are to be tried again. Raises ValueError."""
     if kind is not None and kind not in get_args(FailureKind):
         raise ValueError(unknown("kind of failure", kind, get_args(FailureKind)))
-    states = store.states(record.wanted)
-    chosen = {record.find(prefix) for prefix in prefixes}
+    # Of a suggestion that was told, nothing more is asked, whatever its trials came to.
+    open = {trial.key: trial for point, trial in store.searched(record) if point.outcome is None}
+    wanted = open | record.wanted
+    states = store.states(wanted)
+    chosen = {record.find(prefix, open) for prefix in prefixes}
     for key in chosen:
         if states[key] == "done":
-            name = record.wanted[key].name
+            name = wanted[key].name
             raise ValueError(f"{name} is done and stays so; 'sweep verify {key[:12]}' trains it again and compares")
     failed = {key for key, state in states.items() if state == "failed"}
     asked = chosen or failed
@@ -126,37 +142,42 @@ def _train(
     """Train, print the tables, and say what is left and how to go on. words: the command that does the same again."""
     store, notes = TrialStore(results), Console(stderr=True)
     states = store.states(plan.record.wanted)
-    notes.print(Text(counts_line(plan.record, count_states(states))), soft_wrap=True)
+    notes.print(Text(counts_line(plan.record, count_states(states), searches(plan.record, store))), soft_wrap=True)
     try:
         code = run(plan, store, states, options, notes, only, from_scratch)
     except KeyboardInterrupt:
         code = INTERRUPTED
-    say(render(comparison_tables(plan.record, results_of(plan.record, store)), "text").rstrip("\n"))
-    _say_end(plan, store, code, notes, words, results)
+    record = store.recorded(plan.record.name)
+    say(render(comparison_tables(record, results_of(record, store)), "text").rstrip("\n"))
+    _say_end(record, store, code, notes, words, results)
     raise typer.Exit(code)
 
 
-def _say_end(plan: Plan, store: TrialStore, code: int, notes: Console, words: list[str], results: str) -> None:
-    counts, name = count_states(store.states(plan.record.wanted)), plan.record.name
+def _say_end(record: SweepRecord, store: TrialStore, code: int, notes: Console, words: list[str], results: str) -> None:
+    counts, name = count_states(store.states(record.wanted)), record.name
     if code == INTERRUPTED:
-        left = sum(counts.values()) - counts["done"]
-        notes.print(
-            Text(f"stopped with {left} trials left; '{command(*words, results=results)}' continues"), soft_wrap=True
-        )
+        left = f"{sum(counts.values()) - counts['done']} trials left"
+        untold = sum(each.budget - each.told for each in searches(record, store))
+        left += f" and {untold} suggestions to come" if untold else ""
+        notes.print(Text(f"stopped with {left}; '{command(*words, results=results)}' continues"), soft_wrap=True)
     if counts["failed"]:
         why = command("failures", name, results=results)
         notes.print(Text(f"{counts['failed']} trials failed; '{why}' says why"), soft_wrap=True)
     notes.print(Text(f"tables: {store.sweep(name)}/table.{{txt,md,tex,csv,json}}"), soft_wrap=True)
 
 
-def counts_line(record: SweepRecord, counts: Mapping[str, int]) -> str:
+def counts_line(record: SweepRecord, counts: Mapping[str, int], searched: Sequence[SearchState]) -> str:
     """How a sweep stands, in one line."""
     about = record.document.get("about")
     name = f"{record.name} ({about})" if about else record.name
-    return (
+    line = (
         f"{name}: {sum(counts.values())} trials wanted, {counts['done']} done, {counts['started']} to continue, "
         f"{counts['failed']} failed, {counts['missing']} not begun"
     )
+    if searched:
+        told, budget = sum(each.told for each in searched), sum(each.budget for each in searched)
+        line += f"; {told} of {budget} suggestions tried in {len(searched)} {'cell' if len(searched) == 1 else 'cells'}"
+    return line
 
 
 @app.command("trial")

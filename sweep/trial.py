@@ -72,7 +72,8 @@ def run_trial(
 ) -> TrialResult:
     """Train a trial, or continue it from its newest whole checkpoint; if it is done, return its result.
 
-    `on_epoch` is called after each epoch's checkpoint is in the store. Same config, same machine: same bits on CPU.
+    `on_epoch` is called after each epoch's checkpoint is in the store; SystemExit from it stops the trial. Same config,
+    same machine: same bits on CPU.
     Sets the number of threads, and how PyTorch uses the CPU, for the whole process.
     right: by default that of a launch of its own. key: the trial's, if the caller knows it; a corpus that has changed
     or is missing is then a failure of that trial.
@@ -164,8 +165,6 @@ class _Trial:
             self.attempt.log(describe(record))
             self.on_epoch(record)
         if self.stop.is_set():
-            self.attempt.log("stopped")
-            self.attempt.give_up()
             raise StoppedError(f"trial {self.attempt.key[:12]} was asked to stop; the same command continues it")
 
 
@@ -186,7 +185,8 @@ def _result(key: str, config: TrialConfig, corpus: Corpus, training: Training, s
     model, history = training.model, training.history
     model.load_state_dict(training.best)
     best = history[training.best_epoch - 1]
-    test = evaluate(model, corpus.splits["test"], config.evaluate, config.seed, "test")
+    evaluation, splits = config.evaluate, corpus.splits
+    test = evaluate(model, splits["test"], evaluation, config.seed, "test") if evaluation.test else {}
     seconds = sum(record.seconds for record in history)
     return TrialResult(
         version=RECORD_VERSION,
@@ -216,7 +216,12 @@ def _guarded(attempt: Attempt, epoch: Callable[[], int]) -> Iterator[None]:
     """Record why an attempt failed. epoch: in which it is."""
     try:
         yield
-    except (SupersededError, StoppedError):
+    except (StoppedError, SystemExit):
+        with suppress(OSError):
+            attempt.log("stopped")
+            attempt.give_up()
+        raise
+    except SupersededError:
         raise
     except Exception as error:
         if isinstance(error, OSError):  # of the store, which may be back in a moment: no failure of the trial

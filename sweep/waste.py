@@ -23,7 +23,10 @@ def find_waste(store: TrialStore) -> list[Waste]:
     Results and the weights beside them are never among them. Trials under way are left alone.
     Raises ValueError when a recorded sweep cannot be read, for then nobody knows what it asks for.
     """
-    wanted = {key for record in store.all_recorded() for key in record.wanted}
+    records = store.all_recorded()
+    wanted = {key for record in records for key in record.wanted}
+    # What a search has pruned may be suggested again, and goes on then.
+    wanted |= {trial.key for record in records for _, trial in store.searched(record)}
     sizes = store.files.sizes()
     launches = {name for name in store.launches.names() if name.endswith(".json")}
     alive = {

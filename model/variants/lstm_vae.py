@@ -19,7 +19,8 @@ from model.precision import at_least_single
 
 class Config(LstmConfig):
     latent_dim: PositiveInt = 32
-    delta: NonNegativeFloat = 0.0  # nats that the KL of one latent never falls below (δ-VAE); 0 sets no limit
+    # Nats that the KL of one latent never falls below (δ-VAE); 0 sets no limit.
+    delta: NonNegativeFloat = Field(0.0, json_schema_extra={"in_key": "unless default"})
     samples: PositiveInt = 1  # L
     average: bool = False
     initial_state: InitialState = "linear"  # h0 = M2 z, c0 = 0 (paper); c0 = linear(z), h0 = tanh(c0); both linear
