@@ -129,7 +129,7 @@ def sync_command(name: Name, results: Results = DEFAULT_RESULTS, tracking: Track
     record, uri = store.recorded(name), tracking or default_uri(results)
     with Launch(store.launches, name) as this:
         store.lead(name, this)  # MLflow has one writer
-        Experiment(uri, record, store).sync(write_tables(record, store))
+        Experiment(uri, record, store).sync([*write_tables(record, store), *store.figures(name)])
 
 
 @app.command("gc")

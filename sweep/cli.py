@@ -14,6 +14,7 @@ from sweep.mirror import default_uri
 from sweep.options import DEFAULT_RESULTS, Json, Name, Results, Tracking, say
 from sweep.plan import results_of
 from sweep.render import FORMATS, render
+from sweep.search_cli import app as search_app
 from sweep.store import TrialStore
 from sweep.table import comparison_tables, data_table
 from sweep.train_cli import app as train_app
@@ -60,6 +61,7 @@ def ui_command(
     show(tracking or default_uri(results), store.recorded(name), store, port)
 
 
+app.add_typer(search_app)
 app.add_typer(care_app)
 app.add_typer(data_app, name="data")
 

@@ -56,17 +56,22 @@ def of_comparison(rows: Sequence[Row], seeds: int | None, results: Sequence[Tria
 
 def of_tuned(name: str, tuned: Tuned, results: Sequence[TrialResult]) -> str:
     """What a searched row is, and how much of its validation number was luck of the search. results: that report it."""
-    settings = ", ".join(f"{param} {_shown(value)}" for param, value in tuned.params.items())
     seeds = "one seed" if tuned.seeds == 1 else f"{tuned.seeds} seeds each"
     note = (
         f"{name}: no. {tuned.number} of {tuned.searched} suggestions of a search on validation, with {seeds} of "
-        f"their own: {settings}. Its validation {OBJECTIVES[tuned.objective]} was {tuned.value:.2f} in the search"
+        f"their own: {settings(tuned.params)}. Its "
+        f"validation {OBJECTIVES[tuned.objective]} was {tuned.value:.2f} in the search"
     )
     if not results:
         return f"{note}."
     fresh = over_seeds([result.valid[tuned.objective] for result in results])
     spread = "" if fresh.std is None else f" ± {fresh.std:.2f}"
     return f"{note} and is {fresh.mean:.2f}{spread} on fresh seeds: a selection bias of {fresh.mean - tuned.value:.2f}."
+
+
+def settings(params: Mapping[str, Any]) -> str:
+    """What a search suggested, by the names of its dimensions."""
+    return ", ".join(f"{param} {_shown(value)}" for param, value in params.items())
 
 
 def _shown(value: object) -> str:

@@ -112,12 +112,19 @@ def _fit_resources(resources: Resources) -> Cluster:
 
 
 def launch(
-    queue: TrialQueue, store: TrialStore, corpora: Path, where: Cluster, this: Launch, grace_seconds: float
+    queue: TrialQueue,
+    store: TrialStore,
+    corpora: Path,
+    where: Cluster,
+    this: Launch,
+    grace_seconds: float,
+    work: Callable[[Mapping[str, Any]], None] | None = None,
 ) -> None:
     """Train the trials of a queue on the cluster; returns when none runs any more. Their ends are in the store.
 
     Ctrl-C, SIGTERM or a request to stop ends it in good order: no trial is started, and those that run have
     `grace_seconds` to leave a checkpoint. A second signal ends it at once.
+    work: what a worker does with a trial; training it, by default.
     """
     assignment = {
         "results": str(store.files),  # absolute: a worker may have another working directory
@@ -127,7 +134,7 @@ def launch(
     }
     with tempfile.TemporaryDirectory(prefix="sweep-") as scratch:
         tuner = tune.Tuner(
-            tune.with_resources(_work, lambda assigned: _share(where, assigned)),
+            tune.with_resources(work or _work, lambda assigned: _share(where, assigned)),
             tune_config=tune.TuneConfig(
                 search_alg=_Handout(queue, this, assignment),
                 num_samples=-1,

@@ -1,4 +1,4 @@
-"""The only importer of Optuna: the study of one cell, asked and told; its storage is Optuna's own.
+"""The only user of Optuna besides study_plots.py: the study of one cell, asked and told, in Optuna's own storage.
 
 What is suggested as number n, and when n is pruned, follows from the numbers up to n − at_once alone, whatever else
 has been told since. So the sampler's state is a function of the study and of n, and a search comes out the same on one
@@ -63,7 +63,7 @@ class Study:
     def __init__(self, storage: Storage, plan: StudyPlan, sweep: str, fields: SearchFields):
         self.plan, self.fields = plan, fields
         self.space = parse_space(plan.space)
-        self.name = f"{sweep}: {plan.cell} [{plan.id}]" if plan.labels else f"{sweep} [{plan.id}]"
+        self.name = study_name(sweep, plan)
         self._storage = storage
         self._views: dict[int, optuna.trial.Trial] = {}
         with storage.reaching():
@@ -202,6 +202,11 @@ class Study:
             arguments = pruner.arguments(self.plan.grace, self.plan.epochs)
             made: optuna.pruners.BasePruner = getattr(optuna.pruners, pruner.optuna)(**arguments)
             return made
+
+
+def study_name(sweep: str, plan: StudyPlan) -> str:
+    """Of a cell's study in Optuna's storage."""
+    return f"{sweep}: {plan.cell} [{plan.id}]" if plan.labels else f"{sweep} [{plan.id}]"
 
 
 def _suggest(trial: optuna.trial.Trial, name: str, dimension: Dimension) -> Scalar:

@@ -62,6 +62,7 @@ def _study(spec: SweepSpec, search: SearchFields, cell: Cell, space: Space, chec
     first = spec.trial_config(cell, search.seeds[0])
     identity = {
         "sweep": spec.fields.name,
+        "cell": dict(cell.labels),
         "config": first.identity(),
         "corpus": check(first).content_hash,
         "record": RECORD_VERSION,

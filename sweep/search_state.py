@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from sweep.record import Point, SweepRecord
+from sweep.record import Point, StudyPlan, SweepRecord
 from sweep.store import TrialStore
 
 
@@ -47,3 +47,17 @@ def _state(cell: str, study: str, budget: int, points: list[Point]) -> SearchSta
         cell, study, max(budget, len(points)), counts["complete"], counts["pruned"], counts["failed"],
         counts["under way"], best, value,
     )  # fmt: skip
+
+
+def training_seconds(study: StudyPlan, record: SweepRecord, store: TrialStore) -> float:
+    """What training a cell's suggestions took: of a trial that is done as its result says, else of its checkpoint.
+
+    Wall-clock of the trainings themselves, without waiting; by whichever sweep or launch each was trained, and once
+    where several suggestions share it. Optuna's own durations also count the time in the queue.
+    """
+    keys = {trial.key for point in store.points(record.name, study.id) for trial in point.trials}
+    results = store.results(keys)
+    seconds = sum(result.cost["seconds"] for result in results.values())
+    for key in keys - results.keys():
+        seconds += sum(float(epoch["seconds"]) for epoch in store.progress(key).get("history", ()))
+    return seconds

@@ -154,9 +154,7 @@ class Search:
         return Hunt(
             study,
             points,
-            lambda number, params: self._trials(
-                study, {SUGGESTION: f"suggestion {number}"}, params, self._fields.seeds
-            ),
+            lambda number, params: self._trials(study, {SUGGESTION: f"suggestion {number}"}, params, seeds),
             lambda points: self._store.keep_points(name, plan.id, points),
         )
 

@@ -11,6 +11,7 @@
                      drivers/         who may launch it: the newest driver
                      studies/         what its searches have suggested, a file a cell
                      table.*          its tables
+                     figures/         its figures
 <root>/launches/                      processes that train here, while they live
 """
 
@@ -43,7 +44,7 @@ from sweep.record import (
 )
 
 CONFIG, RESULT, FAILURE, WEIGHTS, LOG = "config.json", "result.json", "failure.json", "weights.safetensors", "log.txt"
-CHECKPOINT, ATTEMPTS = "checkpoint", "attempts"
+CHECKPOINT, ATTEMPTS, FIGURES = "checkpoint", "attempts", "figures"
 AT_ONCE = 16
 """Requests that are under way at a time: an object store answers each in tens of milliseconds."""
 
@@ -188,6 +189,10 @@ class TrialStore:
         """Every trial of what a sweep's searches have suggested, with that."""
         points = [point for study in record.studies for point in self.points(record.name, study.id)]
         return [(point, trial) for point in points for trial in point.trials]
+
+    def figures(self, name: str) -> list[str]:
+        """Names of a sweep's figures in its folder."""
+        return [f"{FIGURES}/{figure}" for figure in sorted(self.sweep(name).names(FIGURES))]
 
     def all_recorded(self) -> list[SweepRecord]:
         return [self.recorded(name) for name in sorted(self.files.names("sweeps"))]

@@ -138,8 +138,11 @@ class Experiment:
         for key in list(self._under_way):
             self._end(key, "KILLED", _now())
 
-    def sync(self, tables: Iterable[str]) -> None:
-        """Make the experiment what a mirror that was never away would have made it, from the store alone."""
+    def sync(self, names: Iterable[str]) -> None:
+        """Make the experiment what a mirror that was never away would have made it, from the store alone.
+
+        names: see `keep`.
+        """
         searched = self._store.searched(self._record)
         wanted = self._record.wanted | {trial.key: trial for _, trial in reversed(searched)}
         results = self._store.results(wanted)
@@ -158,7 +161,7 @@ class Experiment:
             if point.outcome is not None and point.outcome.state == "pruned" and trial.key in self._trials:
                 self.prune(trial)
         self.summarise(self._record.trials, tests, max((result.finished for result in results.values()), default=0.0))
-        self.keep(tables)
+        self.keep(names)
 
     def summarise(
         self, trials: Iterable[WantedTrial], tests: Mapping[str, Mapping[str, float]], finished: float
@@ -177,18 +180,22 @@ class Experiment:
             self._client.log_batch(run.run_id, metrics=_points(changed, at, step=0))
             run.metrics = wanted
 
-    def keep(self, tables: Iterable[str]) -> None:
-        """The sweep's own run, with the tables as its artifacts; a file of the same name is replaced. tables: names."""
+    def keep(self, names: Iterable[str]) -> None:
+        """The sweep's own run, with files of the sweep as its artifacts; one of the same name is replaced.
+
+        names: of tables and figures in the sweep's folder of the store; what is in a folder there is in one here.
+        """
         run = self._summary("sweep", "", f"tables: {self._record.name}")
-        self._keep(run, dict.fromkeys(tables, self._store.sweep(self._record.name)))
+        self._keep(run, dict.fromkeys(names, self._store.sweep(self._record.name)))
 
     def _keep(self, run: _Run, files: Mapping[str, Files]) -> None:
         """Log files of the store as artifacts of a run; those that are not there are left out."""
         with tempfile.TemporaryDirectory() as scratch:
             for name, source in files.items():
+                folder, _, file = name.rpartition("/")
                 with suppress(FileNotFoundError):
-                    (Path(scratch) / name).write_bytes(source.read(name))
-                    self._client.log_artifact(run.run_id, str(Path(scratch) / name))
+                    (Path(scratch) / file).write_bytes(source.read(name))
+                    self._client.log_artifact(run.run_id, str(Path(scratch) / file), folder or None)
 
     def _find_or_create(self, artifact_location: str | None) -> str:
         found = self._client.get_experiment_by_name(self._record.name)
