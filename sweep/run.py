@@ -17,9 +17,10 @@ from sweep.mirror import Mirror
 from sweep.places import local_folder
 from sweep.plan import Plan, count_states, results_of
 from sweep.progress import Progress
-from sweep.queue import Observer, TrialQueue
+from sweep.queue import TrialQueue
 from sweep.record import State, SweepRecord, WantedTrial
 from sweep.render import FORMATS, render
+from sweep.roles import Observer
 from sweep.spec import Resources
 from sweep.store import TrialStore
 from sweep.table import comparison_tables

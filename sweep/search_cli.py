@@ -79,7 +79,7 @@ def _write_plots(record: SweepRecord, store: TrialStore, url: str | None) -> lis
         try:
             plots = read_study(url or default_storage(store.location), record.name, plan).plots()
         except ValueError as error:
-            problems.append(f"no search is drawn: {error}")
+            problems.append(f"a search is not drawn: {error}")
             continue
         for kind, content in plots.items():
             written.append(f"{FIGURES}/{part}-{kind}.png")
@@ -105,7 +105,7 @@ def _mirror(uri: str, record: SweepRecord, store: TrialStore, names: Sequence[st
             Experiment(uri, record, store).keep(names)
     # There is no common class of what MLflow passes on. The figures are in the store whatever it is.
     except Exception as error:
-        why = str(error) if isinstance(error, ValueError) else in_one_line(error, uri)
+        why = in_one_line(error, uri).removeprefix("ValueError: ")
         _warn([f"MLflow at {redacted(uri)} lacks the figures ({why}); 'sweep sync {record.name}' adds them"])
 
 

@@ -153,12 +153,15 @@ def test_the_readmes_commands_work(demo: Demo) -> None:
     (demo.folder / "mine.yaml").write_text(next(block for block in blocks("yaml") if "name: mine" in block))
     (demo.folder / "line-by-line.yaml").write_text(next(block for block in blocks("yaml") if "name: demo" in block))
     demo.sweep("plan", str(demo.folder / "line-by-line.yaml"))
+    with (demo.folder / "line-by-line.yaml").open("a") as spec:
+        spec.write(next(block for block in blocks("yaml") if block.startswith("search:")))
+    assert "0 of 48 suggestions tried in 2 cells" in demo.sweep("plan", str(demo.folder / "line-by-line.yaml"))
     shown = [line.split("#")[0].strip() for block in blocks("sh") for line in block.splitlines()]
     shown += re.findall(r"`(sweep [^`]+)`", (ROOT / "README.md").read_text())
     commands = [line.split() for line in shown if re.match(r"sweep \w+ .*", line) and "KEY" not in line]
     assert ["sweep", "run", "ptb"] in commands
     for command in commands:
-        if command[1] in ("ui", "stop") or "fetch" in command or {"--address", "URI"} & set(command):
+        if command[1] in ("ui", "stop", "search") or "fetch" in command or {"--address", "URI"} & set(command):
             demo.sweep(command[1], "--help")
             continue
         words = [
@@ -166,7 +169,7 @@ def test_the_readmes_commands_work(demo: Demo) -> None:
         ]
         if words[1] == "run":
             words[1] = "plan"
-        if words[1] == "table":
+        if words[1] in ("table", "figures"):
             words[2] = "demo"
         if words[1] == "import" or "import" in words:
             words.append("--force")

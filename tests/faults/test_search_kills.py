@@ -3,9 +3,12 @@
 `make test PYTEST="-m long tests/faults/test_search_kills.py"` kills the shipped demo's driver five times.
 """
 
+import json
 import os
+import socket
 import subprocess
 import time
+import urllib.request
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
@@ -152,7 +155,32 @@ def test_a_search_whose_driver_is_killed_comes_out_the_same(tmp_path: Path, chao
     undisturbed = TrialStore(tmp_path / "undisturbed")
     in_one_process(make_plan(SweepSpec.load(str(spec)), chaos_corpora), undisturbed)
     check(store, undisturbed)
+    assert dashboard(default_storage(store.location)) == [f"hunted: VAE [{store.recorded('hunted').studies[0].id}]"]
     print(f"killed with {reached} of 14 suggestions told")
+
+
+def dashboard(url: str) -> list[str]:
+    """Names of the studies that Optuna's dashboard shows of a storage."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+    program = SWEEP.with_name("optuna-dashboard")
+    if not program.exists():
+        pytest.skip("optuna-dashboard is not installed (pip install 'text-vae-sweep[dev]')")
+    command = [str(program), url, "--port", str(port), "--server", "wsgiref", "--quiet"]
+    with ended(subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)):
+        found: list[dict[str, str]] = []
+
+        def answers() -> bool:
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/studies") as answer:
+                    found.extend(json.load(answer)["study_summaries"])
+            except OSError:
+                return False
+            return True
+
+        wait_for(answers, every=0.3)
+    return [study["study_name"] for study in found]
 
 
 @pytest.mark.long
