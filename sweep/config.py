@@ -208,7 +208,8 @@ def _models(annotation: Any) -> Iterable[type[BaseModel]]:
 def _keys(location: tuple[str | int, ...], document: Any) -> Iterable[str]:
     """The part of pydantic's location that stands in the document; the rest names members of a union."""
     for part in location:
-        if not isinstance(document, Mapping) or part not in document:
+        if not isinstance(document, Mapping):
             return
-        yield str(part)
-        document = document[part]
+        if part in document:
+            yield str(part)
+            document = document[part]

@@ -28,10 +28,10 @@ class _Curve:
 
 @dataclass
 class _UnderWay:
-    """A suggestion that is not judged to the end. after: epochs, or seeds, that are."""
+    """A suggestion that is not judged to the end. judged: values after each epoch, or seed, as far as it is."""
 
     curves: list[_Curve]
-    after: int = 0
+    judged: list[float] = field(default_factory=list)
     outcome: Outcome | None = None
 
 
@@ -48,13 +48,18 @@ class Hunt:
         self._make, self._keep = make, keep
         self._under_way: dict[int, _UnderWay] = {}
         self._failed: set[int] = set()
+        study.agree([point.params for point in self.points])
         for point in self.points:
             study.begin(point.number, point.params)
             if point.outcome is not None:
-                study.tell(point.number, point.outcome)
+                self._tell_again(point, point.outcome)
             else:
                 self._under_way[point.number] = _UnderWay([_Curve() for _ in point.trials])
-                self._fail_what_cannot_be_trained(point)
+        for number in self._under_way:
+            study.look(number, self.points[number].params)
+        self._idle = list(self._under_way)
+        for number in list(self._under_way):
+            self._fail_what_cannot_be_trained(self.points[number])
 
     @property
     def budget(self) -> int:
@@ -69,14 +74,20 @@ class Hunt:
         return len(self.points) >= self.budget and all(point.outcome for point in self.points)
 
     @property
-    def can_ask(self) -> bool:
-        """Whether the next suggestion may be made: what it may know of is known."""
+    def has_next(self) -> bool:
+        """Whether there is a suggestion to begin with: one that an earlier launch left, or a new one."""
+        if self._idle:
+            begun = [number for number in self._under_way if number not in (*self._idle, *self._failed)]
+            return len(begun) < self.study.fields.at_once
         number = len(self.points)
         known = max(0, number + 1 - self.study.fields.at_once)
+        # What a new one may know of is known.
         return number < self.budget and all(self._is_settled(point.number) for point in self.points[:known])
 
-    def ask(self) -> list[WantedTrial]:
-        """Pin the next suggestion; those of its trials that can begin."""
+    def next(self) -> list[WantedTrial]:
+        """Those trials of the next suggestion that can begin. A new one is pinned before."""
+        if self._idle:
+            return self.trials_of(self._idle.pop(0))
         number = len(self.points)
         params = self.study.suggest(number)
         point = Point(number, params, self._make(number, params))
@@ -88,7 +99,7 @@ class Hunt:
         return self.trials_of(number)
 
     def unfinished(self) -> list[WantedTrial]:
-        """Trials of suggestions that an earlier launch left under way."""
+        """Trials of all suggestions that an earlier launch left under way."""
         return [trial for number in self._under_way for trial in self.trials_of(number)]
 
     def trials_of(self, number: int) -> list[WantedTrial]:
@@ -96,7 +107,7 @@ class Hunt:
         trials, pruner = self.points[number].trials, self.study.fields.pruner
         if pruner is None or not pruner.over_seeds or number not in self._under_way:
             return list(trials)
-        return list(trials[self._under_way[number].after :][:1])
+        return list(trials[len(self._under_way[number].judged) :][:1])
 
     def wants(self, number: int) -> bool:
         """Whether a suggestion's trials are still to be trained."""
@@ -115,9 +126,9 @@ class Hunt:
         if curve is None or curve.final is not None:
             return []
         curve.values, curve.final = list(values), final
-        before = self._under_way[number].after
+        before = len(self._under_way[number].judged)
         self._judge(number)
-        waiting = self.wants(number) and self._under_way[number].after > before
+        waiting = self.wants(number) and len(self._under_way[number].judged) > before
         return self.trials_of(number) if waiting and self._over_seeds else []
 
     def failed(self, number: int) -> None:
@@ -149,18 +160,18 @@ class Hunt:
         """Look at a suggestion as far as its values reach, step by step, whatever order they came in."""
         under_way = self._under_way[number]
         while under_way.outcome is None and (value := self._value(under_way)) is not None:
-            under_way.after += 1
-            if self.study.report(number, self.points[number].params, under_way.after, value):
-                under_way.outcome = Outcome("pruned", value, under_way.after)
+            under_way.judged.append(value)
+            if self.study.report(number, self.points[number].params, len(under_way.judged), value):
+                under_way.outcome = Outcome("pruned", value, tuple(under_way.judged))
         finals = [curve.final for curve in under_way.curves if curve.final is not None]
         if under_way.outcome is None and len(finals) == len(under_way.curves):
-            under_way.outcome = Outcome("complete", fmean(finals), under_way.after)
+            under_way.outcome = Outcome("complete", fmean(finals), tuple(under_way.judged))
         if under_way.outcome is not None:
             self._tell()
 
     def _value(self, under_way: _UnderWay) -> float | None:
         """What there is to judge after one more step; None when that is not known yet, or there is none."""
-        curves, step = under_way.curves, under_way.after + 1
+        curves, step = under_way.curves, len(under_way.judged) + 1
         if self._over_seeds:
             return curves[step - 1].final if step <= len(curves) else None
         if all(len(curve.values) < step for curve in curves):
@@ -180,7 +191,14 @@ class Hunt:
             self._settle(number, outcome)
         if len(self.points) >= self.budget and self._failed >= set(self._under_way):
             for number in sorted(self._under_way):
-                self._settle(number, Outcome("failed", None, self._under_way[number].after))
+                self._settle(number, Outcome("failed", None, tuple(self._under_way[number].judged)))
+
+    def _tell_again(self, point: Point, outcome: Outcome) -> None:
+        """Have Optuna know what became of a suggestion, if its storage does not, with all that pruners look at."""
+        if not self.study.is_told(point.number):
+            for step, value in enumerate(outcome.judged, start=1):
+                self.study.report(point.number, point.params, step, value)
+            self.study.tell(point.number, outcome)
 
     def _settle(self, number: int, outcome: Outcome) -> None:
         self.study.tell(number, outcome)

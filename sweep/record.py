@@ -151,12 +151,12 @@ class StudyPlan:
 class Outcome:
     """What became of a suggestion. value: the objective, a mean over seeds; of a pruned one, where it was pruned.
 
-    after: epochs, or seeds, that were judged.
+    judged: after each epoch, or each seed, as far as it was looked at.
     """
 
     state: Literal["complete", "pruned", "failed"]
     value: float | None
-    after: int
+    judged: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -245,7 +245,7 @@ def points_from_json(text: str | bytes) -> list[Point]:
             point["number"],
             point["params"],
             tuple(WantedTrial(**trial) for trial in point["trials"]),
-            Outcome(**point["outcome"]) if point["outcome"] else None,
+            Outcome(**{**outcome, "judged": tuple(outcome["judged"])}) if (outcome := point["outcome"]) else None,
         )
         for point in unseal(text)["points"]
     ]

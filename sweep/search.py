@@ -8,7 +8,7 @@ slot and on a hundred, and whether or not its driver was killed.
 import hashlib
 import logging
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -66,14 +66,9 @@ class Study:
         self.name = study_name(sweep, plan)
         self._storage = storage
         self._views: dict[int, optuna.trial.Trial] = {}
+        self._trials: list[FrozenTrial] = []
         with storage.reaching():
-            self._study = optuna.create_study(
-                storage=storage.optuna, study_name=self.name, direction="minimize", load_if_exists=True
-            )
-            self._trials = self._study.get_trials(deepcopy=False)
-            self.made_by = str(self._study.user_attrs.get(VERSION, optuna.__version__))
-            if VERSION not in self._study.user_attrs:
-                self._describe()
+            self._create()
 
     @property
     def version_warning(self) -> str | None:
@@ -84,6 +79,18 @@ class Study:
             f"the study of {self.plan.cell} was begun with Optuna {self.made_by}, this is {optuna.__version__}: from "
             f"now on it may suggest otherwise than it would have"
         )
+
+    def agree(self, params: Sequence[Mapping[str, Scalar]]) -> None:
+        """Begin anew when Optuna has other suggestions than those of these values, or more of them."""
+        known = [trial.params for trial in self._trials]
+        if known != [dict(each) for each in params[: len(known)]]:
+            with self._storage.reaching():
+                optuna.delete_study(study_name=self.name, storage=self._storage.optuna)
+                self._create()
+
+    def look(self, number: int, params: Mapping[str, Scalar]) -> None:
+        """Have a suggestion that is under way be judged by what is known now, whatever is told before it is."""
+        self._view(number, params)
 
     def suggest(self, number: int) -> dict[str, Scalar]:
         """The suggestion of that number. All of the numbers up to it less `at_once` are told, or never will be."""
@@ -108,11 +115,13 @@ class Study:
             if self._trials[number].intermediate_values.get(step) != value and not self.is_told(number):
                 self._storage.optuna.set_trial_intermediate_value(self._trials[number]._trial_id, step, value)
                 self._refresh(number)
-        trial = self._view(number, params)
+        trial, pruner = self._view(number, params), self.fields.pruner
         trial.report(value, step)
-        pruner = self.fields.pruner
-        is_early = pruner is None or (not pruner.over_seeds and step < self.plan.grace)
-        return not is_early and trial.should_prune()
+        if pruner is None:
+            return False
+        # After the last step, ending it would spare nothing.
+        first, last = (1, len(self.fields.seeds)) if pruner.over_seeds else (self.plan.grace, self.plan.epochs)
+        return trial.should_prune() and first <= step < last
 
     def is_told(self, number: int) -> bool:
         return bool(self._trials[number].state.is_finished())
@@ -130,6 +139,15 @@ class Study:
             state = _STATES[outcome.state]
             self._study.tell(number, outcome.value if outcome.state == "complete" else None, state=state)
             self._refresh(number)
+
+    def _create(self) -> None:
+        self._study = optuna.create_study(
+            storage=self._storage.optuna, study_name=self.name, direction="minimize", load_if_exists=True
+        )
+        self._trials = self._study.get_trials(deepcopy=False)
+        self.made_by = str(self._study.user_attrs.get(VERSION, optuna.__version__))
+        if VERSION not in self._study.user_attrs:
+            self._describe()
 
     def _refresh(self, number: int) -> None:
         self._trials[number] = self._storage.optuna.get_trial(self._trials[number]._trial_id)

@@ -95,7 +95,17 @@ class QuasiRandom(_Fields):
         }
 
 
-class _OverEpochs(_Fields):
+class _Pruner(_Fields):
+    def check(self, budget: int, at_once: int, seeds: int) -> None:
+        """Raises ValueError when it could not prune anything."""
+        if at_once >= budget:
+            raise ValueError(
+                f"pruner: with at_once {at_once} of a budget of {budget} no suggestion is compared with another; lower "
+                f"at_once, or leave the pruner out"
+            )
+
+
+class _OverEpochs(_Pruner):
     """grace: epochs before any suggestion may be pruned; by default, and at least, the longest warm-up of the space."""
 
     grace: PositiveInt | None = None
@@ -146,6 +156,14 @@ class Percentile(_OverEpochs):
 
     optuna: ClassVar[str] = "PercentilePruner"
 
+    def check(self, budget: int, at_once: int, seeds: int) -> None:
+        super().check(budget, at_once, seeds)
+        if self.startup + at_once > budget:
+            raise ValueError(
+                f"pruner: with startup {self.startup} and at_once {at_once} of a budget of {budget} nothing is ever "
+                f"pruned; lower one of them"
+            )
+
     def arguments(self, grace: int, epochs: int) -> dict[str, Any]:
         return {
             "percentile": self.percentile,
@@ -156,7 +174,7 @@ class Percentile(_OverEpochs):
         }
 
 
-class Wilcoxon(_Fields):
+class Wilcoxon(_Pruner):
     """After each seed, a signed-rank test against the best suggestion on the same seeds; trained one after another.
 
     p: below which it is pruned. startup: seeds before the first test.
@@ -172,6 +190,15 @@ class Wilcoxon(_Fields):
     @property
     def grace(self) -> int | None:
         return None
+
+    def check(self, budget: int, at_once: int, seeds: int) -> None:
+        super().check(budget, at_once, seeds)
+        # After the last seed there is nothing left to spare.
+        if self.startup >= seeds or 0.5 ** (seeds - 1) >= self.p:
+            raise ValueError(
+                f"pruner: on {seeds} search_seeds a signed-rank test comes below p = {self.p:g}, after the first "
+                f"{self.startup}, only when all are trained, or never; give more seeds, or another pruner"
+            )
 
     def arguments(self, grace: int, epochs: int) -> dict[str, Any]:
         return {"p_threshold": self.p, "n_startup_steps": self.startup}
@@ -210,12 +237,8 @@ class SearchFields(_Fields):
     def _enough(self) -> "SearchFields":
         if self.top_k > self.budget:
             raise ValueError(f"top_k: {self.top_k} suggestions cannot be chosen of a budget of {self.budget}")
-        pruner = self.pruner
-        if isinstance(pruner, Wilcoxon) and 0.5 ** len(self.seeds) >= pruner.p:
-            raise ValueError(
-                f"pruner: on {len(self.seeds)} search_seeds a signed-rank test never comes below p = {pruner.p:g}; "
-                f"give more seeds, or another pruner"
-            )
+        if self.pruner is not None:
+            self.pruner.check(self.budget, self.at_once, len(self.seeds))
         return self
 
     @property

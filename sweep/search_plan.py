@@ -92,7 +92,8 @@ def _misplaced(spec: SweepSpec, cell: Cell, params: Mapping[str, Scalar], error:
     """The error at the searched field that it is about, or at the space."""
     fields = [field_of(name) for name in params]
     dotted = ".".join(error.path)
-    name = next((field for field in fields if f"{dotted}.".startswith(f"{field}.")), None)
+    related = [f for f in fields if f"{dotted}.".startswith(f"{f}.") or (dotted and f"{f}.".startswith(f"{dotted}."))]
+    name = next(iter(related), None)
     where = spec.document.place(("search", "space", name) if name else ("search", "space"))
     suggestion = "" if name else f" with {', '.join(f'{field} {value}' for field, value in params.items())}"
     return ValueError(

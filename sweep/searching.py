@@ -44,7 +44,7 @@ class Search:
         storage = Storage(url)
         self._hunts = [self._open(storage, study) for study in plan.record.studies]
         unfinished = [trial for hunt in self._hunts for trial in self._placed(hunt, hunt.unfinished())]
-        self._waiting = [trial for trial in unfinished if only is None or trial.key in only]
+        self._waiting = [trial for trial in unfinished if only is not None and trial.key in only]
         # What reports those is in `record`, from the beginning.
         self._handed_out |= {hunt.study.plan.id for hunt in self._hunts if hunt.is_over}
 
@@ -92,10 +92,10 @@ class Search:
                     reports = self._reports_of(hunt)
                     self._store.record(self.record)
                     return [trial for _, trials in reports for trial in trials]
-            ready = [hunt for hunt in self._hunts if hunt.can_ask]
+            ready = [hunt for hunt in self._hunts if hunt.has_next]
             if ready:
                 hunt = min(ready, key=lambda hunt: len(hunt.points) / hunt.budget)
-                return self._placed(hunt, hunt.ask())
+                return self._placed(hunt, hunt.next())
         return []
 
     def wants(self, trial: WantedTrial) -> bool:

@@ -158,7 +158,7 @@ def _written(value: Any) -> Any:
         kind = "int" if value.is_whole else "float"
         return {kind: [value.low, value.high], "log": value.log, "step": value.step}
     if isinstance(value, Choice):
-        if all(label is option for label, option in value.options):
+        if all(type(label) is type(option) and label == option for label, option in value.options):
             return {"choice": value.labels}
         return {"choice": {str(label): _written(option) for label, option in value.options}}
     if isinstance(value, Mapping):
@@ -211,14 +211,15 @@ def _choice(written: Mapping[str, Any], path: tuple[str, ...]) -> Choice:
         raise ConfigError(
             (*path, "choice"), f"expected a list of values, or labels with their patches, not {shown(given)}"
         )
-    if len(options) < 2 or len({repr(label) for label, _ in options}) < len(options):
+    if len(options) < 2 or any(label == other for i, (label, _) in enumerate(options) for other, _ in options[:i]):
         raise ConfigError((*path, "choice"), f"a choice is of two or more, each once, not {shown(given)}")
     return Choice(options)
 
 
 def _option(value: Any, path: tuple[str, ...]) -> Any:
     """What stands under a label, with the named choices of a group read."""
-    if isinstance(value, str) and path[0] in GROUPS:
+    # Of the group itself: a text further in is the value of a field.
+    if isinstance(value, str) and path[0] in GROUPS and len(path) in (1, 3):
         value = named(path[0], value)
     return _parsed(value, path)
 

@@ -104,6 +104,7 @@ def main() -> None:
     parser.add_argument("--budget", type=int, default=30)
     parser.add_argument("--cells", type=int, default=4)
     parser.add_argument("--slots", type=int, default=4)
+    parser.add_argument("--longest", type=float, default=3.0, help="seconds of a trial whose slots are watched")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
@@ -113,12 +114,12 @@ def main() -> None:
         spec = SweepSpec.load("tune-demo")
         with cluster(spec.fields.resources, None, options.slots) as where:
             found = {}
-            for sampler in ("tpe", "random"):
+            for sampler in ("tpe", "random") if options.repetitions else ():
                 overrides = ["seeds=1", f"search.budget={options.budget}", f"search.sampler={sampler}"]
                 cells = search(sampler, folder, options.repetitions, overrides, where, lambda each: pretend(each, 0.0))
                 found[sampler] = median(min(result.valid["nll"] for result in cell) for cell in cells)
             overrides = ["seeds=1", f"search.budget={options.budget}"]
-            cells = search("busy", folder, options.cells, overrides, where, lambda each: pretend(each, 3.0))
+            cells = search("busy", folder, options.cells, overrides, where, lambda each: pretend(each, options.longest))
     print(json.dumps({
         "repetitions": options.repetitions, "budget": options.budget, "median_distance": found,
         "cells": options.cells, "slots": options.slots, "busy": busy(cells, options.slots),

@@ -159,7 +159,7 @@ def test_a_failing_trial_does_not_stop_the_others(workplace: Workplace) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", ["Ctrl-C", "SIGTERM", "sweep stop"])
+@pytest.mark.parametrize("how", ["Ctrl-C", pytest.param("SIGTERM", marks=pytest.mark.long), "sweep stop"])
 def test_an_interrupted_sweep_says_how_to_go_on(workplace: Workplace, how: str) -> None:
     long = ["run", "tiny.yaml", "--no-tracking", "train.epochs=100000", "train.plateau.patience=100000"]
     process = subprocess.Popen(

@@ -281,8 +281,8 @@ class Searched:
         self.store.record(self.record)
         study = Study(Storage(self.url), self.plan, "tiny", SearchFields.model_validate(SEARCH))
         hunt = Hunt(study, [], self._make, lambda points: self.store.keep_points("tiny", STUDY, points))
-        while hunt.can_ask:
-            for trial in hunt.ask():
+        while hunt.has_next:
+            for trial in hunt.next():
                 self._train(hunt, trial, len(hunt.points) - 1)
 
     def _make(self, number: int, params: Mapping[str, Any]) -> tuple[WantedTrial, ...]:
@@ -441,7 +441,7 @@ def test_too_little_to_say_what_mattered(tmp_path: Path) -> None:
     study = Study(Storage(url), plan, "tiny", SearchFields.model_validate(SEARCH))
     assert (read_study(url, "tiny", plan).plots(), read_study(url, "tiny", plan).importances()) == ({}, {})
     hunt = Hunt(study, [], lambda number, params: (WantedTrial(str(number), {}, 0, {}),), lambda points: None)
-    hunt.ask()
+    hunt.next()
     hunt.ended(0, 0, [2.0], 2.0)
     found = read_study(url, "tiny", plan)
     assert found.importances() == {}
