@@ -48,7 +48,6 @@ class Hunt:
         self._make, self._keep = make, keep
         self._under_way: dict[int, _UnderWay] = {}
         self._failed: set[int] = set()
-        study.agree([point.params for point in self.points])
         for point in self.points:
             study.begin(point.number, point.params)
             if point.outcome is not None:

@@ -58,12 +58,12 @@ class Storage:
 
 
 class Study:
-    """The study of one cell. Its trials have the numbers of the suggestions."""
+    """The study of one cell. Its trials have the numbers of the suggestions. mark: see `TrialStore.mark`."""
 
-    def __init__(self, storage: Storage, plan: StudyPlan, sweep: str, fields: SearchFields):
+    def __init__(self, storage: Storage, plan: StudyPlan, sweep: str, fields: SearchFields, mark: str = ""):
         self.plan, self.fields = plan, fields
         self.space = parse_space(plan.space)
-        self.name = study_name(sweep, plan)
+        self.name = study_name(sweep, plan, mark)
         self._storage = storage
         self._views: dict[int, optuna.trial.Trial] = {}
         self._trials: list[FrozenTrial] = []
@@ -80,13 +80,10 @@ class Study:
             f"now on it may suggest otherwise than it would have"
         )
 
-    def agree(self, params: Sequence[Mapping[str, Scalar]]) -> None:
-        """Begin anew when Optuna has other suggestions than those of these values, or more of them."""
+    def agrees(self, params: Sequence[Mapping[str, Scalar]]) -> bool:
+        """Whether Optuna has no suggestions but those of these values."""
         known = [trial.params for trial in self._trials]
-        if known != [dict(each) for each in params[: len(known)]]:
-            with self._storage.reaching():
-                optuna.delete_study(study_name=self.name, storage=self._storage.optuna)
-                self._create()
+        return known == [dict(each) for each in params[: len(known)]]
 
     def look(self, number: int, params: Mapping[str, Scalar]) -> None:
         """Have a suggestion that is under way be judged by what is known now, whatever is told before it is."""
@@ -172,7 +169,7 @@ class Study:
         """
         if number not in self._views:
             view = optuna.create_study(
-                study_name=self.name, sampler=self._sampler(number), pruner=self._pruner(), direction="minimize"
+                study_name=self.plan.id, sampler=self._sampler(number), pruner=self._pruner(), direction="minimize"
             )
             view.add_trials([self._known(trial, number - self.fields.at_once) for trial in self._trials[:number]])
             if params is not None:
@@ -222,9 +219,10 @@ class Study:
             return made
 
 
-def study_name(sweep: str, plan: StudyPlan) -> str:
+def study_name(sweep: str, plan: StudyPlan, mark: str) -> str:
     """Of a cell's study in Optuna's storage."""
-    return f"{sweep}: {plan.cell} [{plan.id}]" if plan.labels else f"{sweep} [{plan.id}]"
+    title = f"{sweep}: {plan.cell}" if plan.labels else sweep
+    return f"{title} [{'-'.join(filter(None, (plan.id, mark)))}]"
 
 
 def _suggest(trial: optuna.trial.Trial, name: str, dimension: Dimension) -> Scalar:

@@ -76,8 +76,9 @@ def _write_plots(record: SweepRecord, store: TrialStore, url: str | None) -> lis
 
     written, problems = [], []
     for part, plan in zip(file_names([plan.id for plan in record.studies]), record.studies, strict=True):
+        mark = store.mark(record.name, plan.id)
         try:
-            plots = read_study(url or default_storage(store.location), record.name, plan).plots()
+            plots = read_study(url or default_storage(store.location), record.name, plan, mark).plots()
         except ValueError as error:
             problems.append(f"a search is not drawn: {error}")
             continue
@@ -173,7 +174,9 @@ def _report(
         from sweep.study_plots import read_study
 
         try:
-            importance = read_study(url or default_storage(store.location), record.name, plan).importances() or None
+            mark = store.mark(record.name, plan.id)
+            study = read_study(url or default_storage(store.location), record.name, plan, mark)
+            importance = study.importances() or None
         except ValueError as error:
             problems.append(f"importance is not known: {error}")
     params = {point.number: point.params for point in store.points(record.name, plan.id)}

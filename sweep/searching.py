@@ -147,10 +147,14 @@ class Search:
             self._say(f"{error.strerror or error}: no further suggestion is made; the same command goes on")
 
     def _open(self, storage: Storage, plan: StudyPlan) -> Hunt:
-        study, name = Study(storage, plan, self._plan.record.name, self._fields), self._plan.record.name
+        name, store = self._plan.record.name, self._store
+        points, seeds = store.points(name, plan.id), self._fields.seeds
+        mark = store.mark(name, plan.id) or store.new_mark(name, plan.id)
+        study = Study(storage, plan, name, self._fields, mark)
+        if not study.agrees([point.params for point in points]):  # the store's were removed, to search anew
+            study = Study(storage, plan, name, self._fields, store.new_mark(name, plan.id))
         if study.version_warning:
             self._say(study.version_warning)
-        points, seeds = self._store.points(name, plan.id), self._fields.seeds
         return Hunt(
             study,
             points,

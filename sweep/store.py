@@ -17,6 +17,7 @@
 
 import json
 import logging
+import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -184,6 +185,20 @@ class TrialStore:
 
     def keep_points(self, name: str, study: str, points: Sequence[Point]) -> None:
         self.sweep(name).publish(f"studies/{study}.json", points_to_json(points).encode())
+
+    def mark(self, name: str, study: str) -> str:
+        """What tells a study of this store from another store's, in a storage that they share; empty before any is."""
+        try:
+            mark = self.sweep(name).read(f"studies/{study}.mark").decode(errors="replace")
+        except (FileNotFoundError, IsADirectoryError):
+            return ""
+        return mark if mark.isalnum() else ""
+
+    def new_mark(self, name: str, study: str) -> str:
+        """Have a study begin anew in Optuna's storage; what that has of it is left alone."""
+        mark = uuid.uuid4().hex[:8]
+        self.sweep(name).publish(f"studies/{study}.mark", mark.encode())
+        return mark
 
     def searched(self, record: SweepRecord) -> list[tuple[Point, WantedTrial]]:
         """Every trial of what a sweep's searches have suggested, with that."""

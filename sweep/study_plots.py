@@ -78,12 +78,12 @@ class StoredStudy:
         return {name: _png(study.study_name, plot) for name, plot in sorted(plots.items())}
 
 
-def read_study(url: str, sweep: str, plan: StudyPlan) -> StoredStudy:
+def read_study(url: str, sweep: str, plan: StudyPlan, mark: str = "") -> StoredStudy:
     """The study of a cell as it is now. Raises ValueError, without the address's password, when it cannot be read."""
     place = f"Optuna's storage {redacted(url)}"
     try:
         with _opened(url, place) as storage:
-            stored = optuna.load_study(study_name=study_name(sweep, plan), storage=storage)
+            stored = optuna.load_study(study_name=study_name(sweep, plan, mark), storage=storage)
             objective = OBJECTIVES.get(str(stored.user_attrs.get("objective")), "objective")
             trials = stored.get_trials(deepcopy=False)
     except KeyError:

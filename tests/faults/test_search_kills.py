@@ -134,6 +134,9 @@ def check(mine: TrialStore, theirs: TrialStore) -> None:
     ours = Counter(point.outcome.state.upper() if point.outcome else "RUNNING" for point in points)
     assert ours == Counter(trial.state.name for trial in optuna_trials(mine))
     assert ours["PRUNED"] > 0
+    results = mine.results(trial.key for point in points for trial in point.trials)
+    assert results
+    assert all(result.test == {} for result in results.values()), "a search has read the test split"
     assert mine.recorded(name).tuned == theirs.recorded(name).tuned
     assert len([trial for trial in mine.recorded(name).trials if "tuned" in trial.labels]) == 3
     for table in ("table.txt", "table.csv"):
@@ -155,7 +158,9 @@ def test_a_search_whose_driver_is_killed_comes_out_the_same(tmp_path: Path, chao
     undisturbed = TrialStore(tmp_path / "undisturbed")
     in_one_process(make_plan(SweepSpec.load(str(spec)), chaos_corpora), undisturbed)
     check(store, undisturbed)
-    assert dashboard(default_storage(store.location)) == [f"hunted: VAE [{store.recorded('hunted').studies[0].id}]"]
+    [study] = store.recorded("hunted").studies
+    name = f"hunted: VAE [{study.id}-{store.mark('hunted', study.id)}]"
+    assert dashboard(default_storage(store.location)) == [name]
     print(f"killed with {reached} of 14 suggestions told")
 
 
