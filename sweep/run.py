@@ -160,6 +160,11 @@ def _train(
     from sweep.launch import launch
 
     fields, more = plan.fields, search.num_to_come if search else 0
+    if fields.search is not None and (most := fields.search.at_once * len(plan.record.studies)) < where.slots:
+        _warn(
+            console,
+            f"searches have at most {most} suggestions under way, for {where.slots} slots; raise search.at_once",
+        )
     with Progress(missing, plan.costs, console, more) as progress:
         observers: list[Observer] = [progress, *([mirror] if mirror else [])]
         queue = TrialQueue(missing, store, fields.retry, observers, this.id, plan.bytes_needed, search)

@@ -76,7 +76,7 @@ def _write_plots(record: SweepRecord, store: TrialStore, url: str | None) -> lis
 
     written, problems = [], []
     for part, plan in zip(file_names([plan.id for plan in record.studies]), record.studies, strict=True):
-        mark = store.mark(record.name, plan.id)
+        mark = store.mark(plan.id)
         try:
             plots = read_study(url or default_storage(store.location), record.name, plan, mark).plots()
         except ValueError as error:
@@ -174,7 +174,7 @@ def _report(
         from sweep.study_plots import read_study
 
         try:
-            mark = store.mark(record.name, plan.id)
+            mark = store.mark(plan.id)
             study = read_study(url or default_storage(store.location), record.name, plan, mark)
             importance = study.importances() or None
         except ValueError as error:

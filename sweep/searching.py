@@ -149,10 +149,10 @@ class Search:
     def _open(self, storage: Storage, plan: StudyPlan) -> Hunt:
         name, store = self._plan.record.name, self._store
         points, seeds = store.points(name, plan.id), self._fields.seeds
-        mark = store.mark(name, plan.id) or store.new_mark(name, plan.id)
+        mark = store.mark(plan.id) or store.new_mark(plan.id)
         study = Study(storage, plan, name, self._fields, mark)
         if not study.agrees([point.params for point in points]):  # the store's were removed, to search anew
-            study = Study(storage, plan, name, self._fields, store.new_mark(name, plan.id))
+            study = Study(storage, plan, name, self._fields, store.new_mark(plan.id))
         if study.version_warning:
             self._say(study.version_warning)
         return Hunt(

@@ -12,6 +12,7 @@
                      studies/         what its searches have suggested, a file a cell
                      table.*          its tables
                      figures/         its figures
+<root>/studies/                       how Optuna's storage knows the searches of this store
 <root>/launches/                      processes that train here, while they live
 """
 
@@ -186,18 +187,18 @@ class TrialStore:
     def keep_points(self, name: str, study: str, points: Sequence[Point]) -> None:
         self.sweep(name).publish(f"studies/{study}.json", points_to_json(points).encode())
 
-    def mark(self, name: str, study: str) -> str:
+    def mark(self, study: str) -> str:
         """What tells a study of this store from another store's, in a storage that they share; empty before any is."""
         try:
-            mark = self.sweep(name).read(f"studies/{study}.mark").decode(errors="replace")
+            mark = self.files.read(f"studies/{study}.mark").decode(errors="replace")
         except (FileNotFoundError, IsADirectoryError):
             return ""
         return mark if mark.isalnum() else ""
 
-    def new_mark(self, name: str, study: str) -> str:
+    def new_mark(self, study: str) -> str:
         """Have a study begin anew in Optuna's storage; what that has of it is left alone."""
         mark = uuid.uuid4().hex[:8]
-        self.sweep(name).publish(f"studies/{study}.mark", mark.encode())
+        self.files.publish(f"studies/{study}.mark", mark.encode())
         return mark
 
     def searched(self, record: SweepRecord) -> list[tuple[Point, WantedTrial]]:

@@ -54,7 +54,7 @@ def plan_command(source: Source, overrides: Overrides = None, results: Results =
         return
     say(counts_line(plan.record, counts, searches(plan.record, store)))
     left = "unknown before any trial is done" if seconds is None else f"{duration(seconds)} of one slot"
-    say(f"work left: {left}")
+    say(f"work left: {left}" + (", besides what searches will train" if plan.record.studies else ""))
 
 
 @app.command("run")

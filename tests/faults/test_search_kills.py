@@ -30,6 +30,7 @@ from sweep.searching import Search
 from sweep.spec import SweepSpec
 from sweep.store import TrialStore
 from sweep.trial import Right, run_trial
+from sweep.waste import find_waste
 from tests.faults.chaos import SWEEP, ended, kill, wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -134,6 +135,11 @@ def check(mine: TrialStore, theirs: TrialStore) -> None:
     ours = Counter(point.outcome.state.upper() if point.outcome else "RUNNING" for point in points)
     assert ours == Counter(trial.state.name for trial in optuna_trials(mine))
     assert ours["PRUNED"] > 0
+    pruned = {
+        trial.key for point in points if point.outcome and point.outcome.state == "pruned" for trial in point.trials
+    }
+    assert any("checkpoint" in mine.trial(key).names() for key in pruned)
+    assert not [waste for waste in find_waste(mine) if any(key in waste.name for key in pruned)], "it may be promoted"
     results = mine.results(trial.key for point in points for trial in point.trials)
     assert results
     assert all(result.test == {} for result in results.values()), "a search has read the test split"
@@ -159,7 +165,7 @@ def test_a_search_whose_driver_is_killed_comes_out_the_same(tmp_path: Path, chao
     in_one_process(make_plan(SweepSpec.load(str(spec)), chaos_corpora), undisturbed)
     check(store, undisturbed)
     [study] = store.recorded("hunted").studies
-    name = f"hunted: VAE [{study.id}-{store.mark('hunted', study.id)}]"
+    name = f"hunted: VAE [{study.id}-{store.mark(study.id)}]"
     assert dashboard(default_storage(store.location)) == [name]
     print(f"killed with {reached} of 14 suggestions told")
 
