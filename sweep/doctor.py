@@ -14,7 +14,7 @@ from typing import Literal
 import torch
 
 from sweep.mirror import default_uri, redacted
-from sweep.plan import COPIES, make_plan
+from sweep.plan import COPIES, Plan, make_plan
 from sweep.spec import SweepSpec
 from sweep.store import TrialStore
 
@@ -59,14 +59,15 @@ def _disk(store: TrialStore, source: str | None, corpora: Path) -> Iterator[Find
     if source is None:
         yield Finding("note", "disk", f"{has}; name a sweep to compare with what it needs")
         return
-    need = _bytes_needed(source, store, corpora)
-    grade: Literal["good", "wrong"] = "good" if need < free else "wrong"
-    yield Finding(grade, "disk", f"{has}, and sweep '{source}' needs up to {need / 2**30:.2f} GiB more")
-
-
-def _bytes_needed(source: str, store: TrialStore, corpora: Path) -> int:
-    """Of the trials that are not done: each leaves its weights and its history, and needs more while it runs."""
     plan = make_plan(SweepSpec.load(source), corpora)
+    need = _bytes_needed(plan, store)
+    besides = ", besides what its searches leave" if plan.record.studies else ""
+    grade: Literal["good", "wrong"] = "good" if need < free else "wrong"
+    yield Finding(grade, "disk", f"{has}, and sweep '{source}' needs up to {need / 2**30:.2f} GiB more{besides}")
+
+
+def _bytes_needed(plan: Plan, store: TrialStore) -> int:
+    """Of the trials that are not done: each leaves its weights and its history, and needs more while it runs."""
     missing = plan.missing(store.states(plan.record.wanted))
     running = sorted(plan.bytes_needed(trial.key) for trial in missing)[-(os.cpu_count() or 1) :]
     history = sum(HISTORY_BYTES * int(trial.config["train"]["epochs"]) for trial in missing)

@@ -4,7 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import fmean
 
-from sweep.record import Outcome, Point, WantedTrial
+from sweep.points import Outcome, Point
+from sweep.record import WantedTrial
 from sweep.search import Study
 from sweep.space import Scalar
 

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -148,31 +148,6 @@ class StudyPlan:
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What became of a suggestion. value: the objective, a mean over seeds; of a pruned one, where it was pruned.
-
-    judged: after each epoch, or each seed, as far as it was looked at.
-    """
-
-    state: Literal["complete", "pruned", "failed"]
-    value: float | None
-    judged: tuple[float, ...]
-
-
-@dataclass(frozen=True)
-class Point:
-    """What a search suggested, pinned before any of its trials starts. params: by the name of a dimension.
-
-    trials: one a search seed.
-    """
-
-    number: int
-    params: Mapping[str, Any]
-    trials: tuple[WantedTrial, ...]
-    outcome: Outcome | None = None
-
-
-@dataclass(frozen=True)
 class Tuned:
     """What a search chose for one cell. labels: of the trials that report it. value: of the objective, in the search.
 
@@ -232,23 +207,6 @@ class SweepRecord:
         studies = tuple(StudyPlan(**study) for study in fields.pop("studies", ()))
         tuned = tuple(Tuned(**each) for each in fields.pop("tuned", ()))
         return cls(trials=trials, studies=studies, tuned=tuned, **fields)
-
-
-def points_to_json(points: Sequence[Point]) -> str:
-    return seal({"points": [asdict(point) for point in points]})
-
-
-def points_from_json(text: str | bytes) -> list[Point]:
-    """Raises ValueError when the text is not what was written."""
-    return [
-        Point(
-            point["number"],
-            point["params"],
-            tuple(WantedTrial(**trial) for trial in point["trials"]),
-            Outcome(**{**outcome, "judged": tuple(outcome["judged"])}) if (outcome := point["outcome"]) else None,
-        )
-        for point in unseal(text)["points"]
-    ]
 
 
 SEAL = "sha256"

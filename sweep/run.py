@@ -16,6 +16,7 @@ from sweep.exits import DONE, INTERRUPTED, SOME_FAILED
 from sweep.mirror import Mirror
 from sweep.places import local_folder
 from sweep.plan import Plan, count_states, results_of
+from sweep.points import searched
 from sweep.progress import Progress
 from sweep.queue import TrialQueue
 from sweep.record import State, SweepRecord, WantedTrial
@@ -27,7 +28,7 @@ from sweep.table import comparison_tables
 
 if TYPE_CHECKING:
     from sweep.launch import Cluster
-    from sweep.searching import Search
+    from sweep.search_source import Search
 
 HURRY = 15.0
 """Seconds that MLflow has when the launch was asked to stop; what it then lacks is written by the next one."""
@@ -115,7 +116,7 @@ def _search(
     if not plan.record.studies:
         return None
     # Optuna takes a second to import, which a grid need not pay.
-    from sweep.searching import Search
+    from sweep.search_source import Search
 
     url = options.search_storage or default_storage(store.location)
     return Search(plan, store, url, only, lambda sentence: _warn(console, sentence))
@@ -138,10 +139,10 @@ def _open(mirror: Mirror | None, plan: Plan, store: TrialStore, states: Mapping[
         return
     _warn(console, mirror.open())
     try:
-        searched = {trial.key: trial for _, trial in store.searched(plan.record)}
+        others = {trial.key: trial for _, trial in searched(store, plan.record)}
         done = [key for key, state in states.items() if state == "done"]
-        for key, result in store.results([*done, *searched]).items():
-            mirror.finished(plan.record.wanted.get(key) or searched[key], result, can_wait=True)
+        for key, result in store.results([*done, *others]).items():
+            mirror.finished(plan.record.wanted.get(key) or others[key], result, can_wait=True)
     except (ValueError, OSError) as error:
         _warn(console, str(error))
 

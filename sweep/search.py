@@ -14,10 +14,11 @@ from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState, create_trial
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from sweep.mirror import redacted
-from sweep.record import Outcome, StudyPlan
+from sweep.points import Outcome
+from sweep.record import StudyPlan
 from sweep.search_fields import SearchFields
 from sweep.space import Choice, Dimension, Scalar, Space, parse_space, patch_of
 
@@ -36,20 +37,27 @@ _STATES: Mapping[str, TrialState] = {
 class Storage:
     """Optuna's storage at a URL, one study a cell. Only the driver of a sweep writes it.
 
-    Raises OSError, with the address but not its password, when it cannot be used; so does every method of a study.
+    Raises ValueError on an address of no database that there is a driver of, and OSError, with the address but not its
+    password, when it cannot be used; so does every method of a study.
     """
 
     def __init__(self, url: str):
         self.url = url
         with self.reaching():
-            self.optuna = optuna.storages.RDBStorage(url)
+            try:
+                self.optuna = optuna.storages.RDBStorage(url)
+            except (ImportError, ArgumentError) as error:
+                raise ValueError(
+                    f"--search-storage {redacted(url)} cannot be opened ({error}); give the URL of a database, as "
+                    f"sqlite:///optuna.db or postgresql+psycopg2://host/name, and install its driver"
+                ) from None
 
     @contextmanager
     def reaching(self) -> Iterator[None]:
         """Have what goes wrong at the storage be an OSError that says where."""
         try:
             yield
-        except (SQLAlchemyError, optuna.exceptions.StorageInternalError, ImportError) as error:
+        except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
             root: BaseException = error
             while root.__cause__ is not None:
                 root = root.__cause__
@@ -58,7 +66,7 @@ class Storage:
 
 
 class Study:
-    """The study of one cell. Its trials have the numbers of the suggestions. mark: see `TrialStore.mark`."""
+    """The study of one cell. Its trials have the numbers of the suggestions. mark: see `points.mark_of`."""
 
     def __init__(self, storage: Storage, plan: StudyPlan, sweep: str, fields: SearchFields, mark: str = ""):
         self.plan, self.fields = plan, fields

@@ -22,6 +22,7 @@ from sweep.options import (
     say_json,
 )
 from sweep.plan import results_of
+from sweep.points import mark_of, read_points
 from sweep.record import StudyPlan, SweepRecord
 from sweep.run import default_storage
 from sweep.search_fields import SearchFields
@@ -76,7 +77,7 @@ def _write_plots(record: SweepRecord, store: TrialStore, url: str | None) -> lis
 
     written, problems = [], []
     for part, plan in zip(file_names([plan.id for plan in record.studies]), record.studies, strict=True):
-        mark = store.mark(plan.id)
+        mark = mark_of(store, plan.id)
         try:
             plots = read_study(url or default_storage(store.location), record.name, plan, mark).plots()
         except ValueError as error:
@@ -174,12 +175,12 @@ def _report(
         from sweep.study_plots import read_study
 
         try:
-            mark = store.mark(plan.id)
+            mark = mark_of(store, plan.id)
             study = read_study(url or default_storage(store.location), record.name, plan, mark)
             importance = study.importances() or None
         except ValueError as error:
             problems.append(f"importance is not known: {error}")
-    params = {point.number: point.params for point in store.points(record.name, plan.id)}
+    params = {point.number: point.params for point in read_points(store, record.name, plan.id)}
     objective = SearchFields.model_validate(record.document["search"]).objective
     hours = training_seconds(plan, record, store) / 3600
     return _Report(state, objective, None if state.best is None else params[state.best], importance, hours)

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from sweep.record import Point, StudyPlan, SweepRecord
+from sweep.points import Point, read_points
+from sweep.record import StudyPlan, SweepRecord
 from sweep.store import TrialStore
 
 
@@ -31,7 +32,7 @@ class SearchState:
 def searches(record: SweepRecord, store: TrialStore) -> list[SearchState]:
     """In the order of the cells. Raises ValueError when a file of the store is damaged."""
     budget = int(record.document["search"]["budget"]) if record.studies else 0
-    return [_state(study.cell, study.id, budget, store.points(record.name, study.id)) for study in record.studies]
+    return [_state(study.cell, study.id, budget, read_points(store, record.name, study.id)) for study in record.studies]
 
 
 def _state(cell: str, study: str, budget: int, points: list[Point]) -> SearchState:
@@ -55,7 +56,7 @@ def training_seconds(study: StudyPlan, record: SweepRecord, store: TrialStore) -
     Wall-clock of the trainings themselves, without waiting; by whichever sweep or launch each was trained, and once
     where several suggestions share it. Optuna's own durations also count the time in the queue.
     """
-    keys = {trial.key for point in store.points(record.name, study.id) for trial in point.trials}
+    keys = {trial.key for point in read_points(store, record.name, study.id) for trial in point.trials}
     results = store.results(keys)
     seconds = sum(result.cost["seconds"] for result in results.values())
     for key in keys - results.keys():

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sweep.claims import LaunchFacts
+from sweep.points import searched
 from sweep.record import State, SweepRecord, TrialFailure, WantedTrial
 from sweep.run import MIRROR
 from sweep.search_state import SearchState, searches
@@ -61,7 +62,7 @@ def failure_groups(store: TrialStore, record: SweepRecord) -> list[list[TrialFai
 
 def _running(store: TrialStore, record: SweepRecord, states: Mapping[str, State]) -> list[Running]:
     running = []
-    open = {trial.key: trial for point, trial in store.searched(record) if point.outcome is None}
+    open = {trial.key: trial for point, trial in searched(store, record) if point.outcome is None}
     for key, trial in (open | record.wanted).items():
         owner = store.holder(key) if states.get(key) != "done" else None
         if owner is not None:

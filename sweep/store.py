@@ -9,17 +9,16 @@
                     result.json       what it found; written last, its existence means done
 <root>/sweeps/<name>/sweep.json       the sweep as last launched
                      drivers/         who may launch it: the newest driver
-                     studies/         what its searches have suggested, a file a cell
+                     studies/         what its searches have suggested; see points.py
                      table.*          its tables
                      figures/         its figures
-<root>/studies/                       how Optuna's storage knows the searches of this store
+<root>/studies/                       how Optuna's storage knows those searches
 <root>/launches/                      processes that train here, while they live
 """
 
 import json
 import logging
-import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -34,16 +33,7 @@ from model.checkpoint import read_state
 from sweep import claims
 from sweep.claims import Claim, Launch, LaunchFacts
 from sweep.places import files_at
-from sweep.record import (
-    Point,
-    State,
-    SweepRecord,
-    TrialFailure,
-    TrialResult,
-    WantedTrial,
-    points_from_json,
-    points_to_json,
-)
+from sweep.record import State, SweepRecord, TrialFailure, TrialResult
 
 CONFIG, RESULT, FAILURE, WEIGHTS, LOG = "config.json", "result.json", "failure.json", "weights.safetensors", "log.txt"
 CHECKPOINT, ATTEMPTS, FIGURES = "checkpoint", "attempts", "figures"
@@ -171,40 +161,6 @@ class TrialStore:
         except (OSError, ValueError, TypeError, KeyError) as error:
             place = f"{self.sweep(name)}/sweep.json"
             raise ValueError(f"{place} is damaged ({error}); run the sweep's spec again, no trial is lost") from None
-
-    def points(self, name: str, study: str) -> list[Point]:
-        """What a search of a sweep has suggested, by number. Raises ValueError when their file is damaged."""
-        try:
-            return points_from_json(self.sweep(name).read(f"studies/{study}.json"))
-        except FileNotFoundError:
-            return []
-        except (IsADirectoryError, ValueError, TypeError, KeyError) as error:
-            place = f"{self.sweep(name)}/studies/{study}.json"
-            raise ValueError(
-                f"{place} is damaged ({error}); remove it to search anew, with what is trained taken from the store"
-            ) from None
-
-    def keep_points(self, name: str, study: str, points: Sequence[Point]) -> None:
-        self.sweep(name).publish(f"studies/{study}.json", points_to_json(points).encode())
-
-    def mark(self, study: str) -> str:
-        """What tells a study of this store from another store's, in a storage that they share; empty before any is."""
-        try:
-            mark = self.files.read(f"studies/{study}.mark").decode(errors="replace")
-        except (FileNotFoundError, IsADirectoryError):
-            return ""
-        return mark if mark.isalnum() else ""
-
-    def new_mark(self, study: str) -> str:
-        """Have a study begin anew in Optuna's storage; what that has of it is left alone."""
-        mark = uuid.uuid4().hex[:8]
-        self.files.publish(f"studies/{study}.mark", mark.encode())
-        return mark
-
-    def searched(self, record: SweepRecord) -> list[tuple[Point, WantedTrial]]:
-        """Every trial of what a sweep's searches have suggested, with that."""
-        points = [point for study in record.studies for point in self.points(record.name, study.id)]
-        return [(point, trial) for point in points for trial in point.trials]
 
     def figures(self, name: str) -> list[str]:
         """Names of a sweep's figures in its folder."""

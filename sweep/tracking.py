@@ -20,6 +20,7 @@ from sweep import mlflow_values as values
 from sweep.mirror import in_one_line
 from sweep.mlflow_ui import chart_views
 from sweep.places import local_folder
+from sweep.points import searched
 from sweep.record import EpochRecord, SweepRecord, TrialFailure, TrialResult, WantedTrial
 from sweep.store import TrialStore
 
@@ -143,8 +144,8 @@ class Experiment:
 
         names: see `keep`.
         """
-        searched = self._store.searched(self._record)
-        wanted = self._record.wanted | {trial.key: trial for _, trial in reversed(searched)}
+        suggested = searched(self._store, self._record)
+        wanted = self._record.wanted | {trial.key: trial for _, trial in reversed(suggested)}
         results = self._store.results(wanted)
         for key, trial in wanted.items():
             if key in results:
@@ -157,7 +158,7 @@ class Experiment:
                 else:
                     self._end(key, "KILLED", _milliseconds(history[-1].timestamp) if history else _now())
         tests = {key: result.test for key, result in results.items()}
-        for point, trial in searched:
+        for point, trial in suggested:
             if point.outcome is not None and point.outcome.state == "pruned" and trial.key in self._trials:
                 self.prune(trial)
         self.summarise(self._record.trials, tests, max((result.finished for result in results.values()), default=0.0))

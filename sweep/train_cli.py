@@ -1,6 +1,7 @@
 """The commands that train: plan, run, resume, retry, trial."""
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict
 from typing import Annotated, get_args
 
 import typer
@@ -29,6 +30,7 @@ from sweep.options import (
     say_json,
 )
 from sweep.plan import Plan, count_states, make_plan, plan_again, results_of
+from sweep.points import searched
 from sweep.progress import duration
 from sweep.record import FailureKind, SweepRecord
 from sweep.render import render
@@ -50,7 +52,10 @@ def plan_command(source: Source, overrides: Overrides = None, results: Results =
     seconds = plan.expected_seconds(store)
     if as_json:
         wanted = len(plan.record.wanted)
-        say_json({"sweep": plan.record.name, "wanted": wanted, **counts, "expected_seconds": seconds})
+        searched = [asdict(each) for each in searches(plan.record, store)]
+        say_json(
+            {"sweep": plan.record.name, "wanted": wanted, **counts, "expected_seconds": seconds, "searches": searched}
+        )
         return
     say(counts_line(plan.record, counts, searches(plan.record, store)))
     left = "unknown before any trial is done" if seconds is None else f"{duration(seconds)} of one slot"
@@ -118,7 +123,7 @@ def _failed(record: SweepRecord, store: TrialStore, prefixes: Collection[str], k
     if kind is not None and kind not in get_args(FailureKind):
         raise ValueError(unknown("kind of failure", kind, get_args(FailureKind)))
     # Of a suggestion that was told, nothing more is asked, whatever its trials came to.
-    open = {trial.key: trial for point, trial in store.searched(record) if point.outcome is None}
+    open = {trial.key: trial for point, trial in searched(store, record) if point.outcome is None}
     wanted = open | record.wanted
     states = store.states(wanted)
     chosen = {record.find(prefix, open) for prefix in prefixes}

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from data.files import PARTIAL
 from sweep.claims import find
+from sweep.points import searched
 from sweep.store import ATTEMPTS, CHECKPOINT, RESULT, TrialStore
 
 
@@ -26,7 +27,7 @@ def find_waste(store: TrialStore) -> list[Waste]:
     records = store.all_recorded()
     wanted = {key for record in records for key in record.wanted}
     # What a search has pruned may be suggested again, and goes on then.
-    wanted |= {trial.key for record in records for _, trial in store.searched(record)}
+    wanted |= {trial.key for record in records for _, trial in searched(store, record)}
     sizes = store.files.sizes()
     launches = {name for name in store.launches.names() if name.endswith(".json")}
     alive = {

@@ -24,11 +24,12 @@ from model.train import EpochRecord
 from sweep.claims import Launch
 from sweep.launch import Cluster, cluster, launch
 from sweep.plan import make_plan
+from sweep.points import read_points
 from sweep.progress import Progress
 from sweep.queue import TrialQueue
 from sweep.record import RECORD_VERSION, TrialResult
 from sweep.run import default_storage
-from sweep.searching import Search
+from sweep.search_source import Search
 from sweep.spec import SweepSpec
 from sweep.store import TrialStore
 
@@ -87,7 +88,7 @@ def search(
         source = Search(plan, store, default_storage(store.location), None, print)
         queue = TrialQueue([], store, plan.fields.retry, [progress], this.id, plan.bytes_needed, source)
         launch(queue, store, folder / "corpora", where, this, 60.0, work)
-    points = [store.points(name, study.id) for study in plan.record.studies]
+    points = [read_points(store, name, study.id) for study in plan.record.studies]
     return [[store.result(point.trials[0].key) for point in cell] for cell in points]
 
 

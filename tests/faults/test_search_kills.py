@@ -22,11 +22,12 @@ from optuna.trial import FrozenTrial
 from sweep.claims import Launch
 from sweep.config import TrialConfig
 from sweep.plan import Plan, make_plan
+from sweep.points import Point, mark_of, read_points
 from sweep.queue import TrialQueue
-from sweep.record import EpochRecord, Point, SweepRecord
+from sweep.record import EpochRecord, SweepRecord
 from sweep.run import default_storage, write_tables
+from sweep.search_source import Search
 from sweep.search_state import searches
-from sweep.searching import Search
 from sweep.spec import SweepSpec
 from sweep.store import TrialStore
 from sweep.trial import Right, run_trial
@@ -91,7 +92,7 @@ def told(store: TrialStore) -> tuple[list[Point], list[tuple[object, ...]]]:
     """What the store and what Optuna say of the suggestions of the only cell."""
     [name] = store.files.names("sweeps")
     [study] = store.recorded(name).studies
-    return store.points(name, study.id), [facts(trial) for trial in optuna_trials(store)]
+    return read_points(store, name, study.id), [facts(trial) for trial in optuna_trials(store)]
 
 
 def optuna_trials(store: TrialStore) -> list[FrozenTrial]:
@@ -165,7 +166,7 @@ def test_a_search_whose_driver_is_killed_comes_out_the_same(tmp_path: Path, chao
     in_one_process(make_plan(SweepSpec.load(str(spec)), chaos_corpora), undisturbed)
     check(store, undisturbed)
     [study] = store.recorded("hunted").studies
-    name = f"hunted: VAE [{study.id}-{store.mark(study.id)}]"
+    name = f"hunted: VAE [{study.id}-{mark_of(store, study.id)}]"
     assert dashboard(default_storage(store.location)) == [name]
     print(f"killed with {reached} of 14 suggestions told")
 

@@ -20,6 +20,7 @@ from sweep.curves import Sheet, limits, sheets
 from sweep.figures import FORMATS, draw, image
 from sweep.hunt import Hunt
 from sweep.mirror import default_uri
+from sweep.points import keep_points, read_points
 from sweep.record import SUGGESTION, TUNED, EpochRecord, StudyPlan, SweepRecord, TrialResult, WantedTrial
 from sweep.search import Storage, Study
 from sweep.search_cli import file_names
@@ -280,7 +281,7 @@ class Searched:
         self.record = SweepRecord("tiny", {"search": SEARCH}, (grid,), {}, (self.plan,))
         self.store.record(self.record)
         study = Study(Storage(self.url), self.plan, "tiny", SearchFields.model_validate(SEARCH))
-        hunt = Hunt(study, [], self._make, lambda points: self.store.keep_points("tiny", STUDY, points))
+        hunt = Hunt(study, [], self._make, lambda points: keep_points(self.store, "tiny", STUDY, points))
         while hunt.has_next:
             for trial in hunt.next():
                 self._train(hunt, trial, len(hunt.points) - 1)
@@ -384,7 +385,7 @@ def test_curves_are_drawn_whatever_else_is_away(searched: Searched) -> None:
 
 
 def test_how_a_search_stands(searched: Searched) -> None:
-    points = searched.store.points("tiny", STUDY)
+    points = read_points(searched.store, "tiny", STUDY)
     states = [point.outcome.state for point in points if point.outcome]
     values = {point.outcome.value: point for point in points if point.outcome and point.outcome.state == "complete"}
     best = values[min(value for value in values if value is not None)]

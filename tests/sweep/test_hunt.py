@@ -16,7 +16,8 @@ import pytest
 from sqlalchemy import event
 
 from sweep.hunt import Hunt
-from sweep.record import SUGGESTION, Outcome, Point, StudyPlan, WantedTrial
+from sweep.points import Outcome, Point, keep_points, read_points
+from sweep.record import SUGGESTION, StudyPlan, WantedTrial
 from sweep.search import VERSION, Storage, Study
 from sweep.search_fields import SearchFields
 from sweep.space import Scalar
@@ -93,7 +94,7 @@ class World:
 
     @property
     def points(self) -> list[Point]:
-        return self.store.points(NAME, self.plan.id)
+        return read_points(self.store, NAME, self.plan.id)
 
     def make(self, number: int, params: Mapping[str, Scalar]) -> tuple[WantedTrial, ...]:
         if number in self.cannot:
@@ -138,7 +139,7 @@ class Driver:
 
     def _keep(self, points: Sequence[Point]) -> None:
         self.fuse.tick()
-        self.world.store.keep_points(NAME, self.world.plan.id, points)
+        keep_points(self.world.store, NAME, self.world.plan.id, points)
         self.fuse.tick()
 
     def run(self, order: Order, random: Random, until: Callable[["Driver"], bool] | None = None) -> None:

@@ -1,5 +1,6 @@
 """The searches of a sweep as the queue sees them: what to train next, what to stop, and what is then reported."""
 
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -7,11 +8,15 @@ from dataclasses import dataclass, replace
 from sweep.config import TrialConfig, trial_key
 from sweep.hunt import Hunt
 from sweep.plan import Plan
+from sweep.points import keep_points, mark_of, new_mark, read_points
 from sweep.record import SUGGESTION, TUNED, EpochRecord, StudyPlan, SweepRecord, TrialResult, Tuned, WantedTrial
 from sweep.search import Storage, Study
 from sweep.search_plan import config_of
 from sweep.space import Scalar
 from sweep.store import TrialStore
+
+PAUSE = 10.0
+"""Seconds between two looks whether a storage that was lost is back."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +33,7 @@ class Search:
 
     url: of Optuna's storage. only: keys to which the launch is limited; nothing new is suggested then. say: called with
     what a person should know. Raises OSError when the storage cannot be used. When that happens later, what runs goes
-    on, nothing more is suggested, and the next launch goes on from there.
+    on, and the search when the storage is back: from the store and from there, as a new launch would.
     """
 
     def __init__(
@@ -39,11 +44,11 @@ class Search:
         self._fields = plan.fields.search
         self._places: dict[str, _Place] = {}
         self._reports: dict[str, list[tuple[Tuned, list[WantedTrial]]]] = {}
-        self._broken = False
         self._handed_out: set[str] = set()
-        storage = Storage(url)
-        self._hunts = [self._open(storage, study) for study in plan.record.studies]
-        unfinished = [trial for hunt in self._hunts for trial in self._placed(hunt, hunt.unfinished())]
+        self._away_since: float | None = None
+        self._url = url
+        self._hunts = self._open_all()
+        unfinished = [trial for hunt in self._hunts for trial in hunt.unfinished()]
         self._waiting = [trial for trial in unfinished if only is not None and trial.key in only]
         # What reports those is in `record`, from the beginning.
         self._handed_out |= {hunt.study.plan.id for hunt in self._hunts if hunt.is_over}
@@ -53,9 +58,7 @@ class Search:
         """Whether nothing more will come, unless what was handed out leads to more."""
         if self._waiting:
             return False
-        return (
-            self._broken or self._only is not None or (self.is_complete and len(self._handed_out) == len(self._hunts))
-        )
+        return self._only is not None or (self.is_complete and len(self._handed_out) == len(self._hunts))
 
     @property
     def is_complete(self) -> bool:
@@ -83,7 +86,7 @@ class Search:
     def more(self) -> list[WantedTrial]:
         """Trials to queue before all others: of the next suggestion, or those that report what was chosen."""
         waiting, self._waiting = self._waiting, []
-        if waiting or self._broken or self._only is not None:
+        if waiting or self._only is not None or self._is_away():
             return waiting
         with self._storage_in_use():
             for hunt in self._hunts:
@@ -118,7 +121,7 @@ class Search:
 
     def finished(self, trial: WantedTrial, result: TrialResult) -> None:
         place = self._places.get(trial.name)
-        if place is None or self._broken:
+        if place is None:
             return
         objective = self._fields.objective
         values = [record.valid[objective] for record in result.history]
@@ -129,37 +132,54 @@ class Search:
     def failed(self, trial: WantedTrial) -> None:
         """It is not tried again in this launch."""
         place = self._places.get(trial.name)
-        if place is not None and not self._broken:
+        if place is not None:
             with self._storage_in_use():
                 place.hunt.failed(place.number)
 
     def _take_in(self, place: _Place, record: EpochRecord) -> None:
-        if not self._broken:
-            with self._storage_in_use():
-                place.hunt.epoch(place.number, place.seed, record.epoch, record.valid[self._fields.objective])
+        with self._storage_in_use():
+            place.hunt.epoch(place.number, place.seed, record.epoch, record.valid[self._fields.objective])
 
     @contextmanager
     def _storage_in_use(self) -> Iterator[None]:
+        """What cannot be kept is missed, and made up for from the store of the trials when the storage is back."""
         try:
             yield
         except OSError as error:
-            self._broken = True
-            self._say(f"{error.strerror or error}: no further suggestion is made; the same command goes on")
+            if self._away_since is None:
+                self._say(f"{error}: no suggestion is made until that is mended")
+            self._away_since = time.monotonic()
+
+    def _is_away(self) -> bool:
+        """Whether the storage was lost and is not back. If it is, the searches go on from what the stores have."""
+        if self._away_since is not None and time.monotonic() - self._away_since > PAUSE:
+            with self._storage_in_use():
+                self._hunts = self._open_all()
+                self._away_since = None
+                self._say("the search goes on")
+        return self._away_since is not None
+
+    def _open_all(self) -> list[Hunt]:
+        storage = Storage(self._url)
+        hunts = [self._open(storage, study) for study in self._plan.record.studies]
+        for hunt in hunts:
+            self._placed(hunt, [trial for point in hunt.points for trial in point.trials if point.outcome is None])
+        return hunts
 
     def _open(self, storage: Storage, plan: StudyPlan) -> Hunt:
         name, store = self._plan.record.name, self._store
-        points, seeds = store.points(name, plan.id), self._fields.seeds
-        mark = store.mark(plan.id) or store.new_mark(plan.id)
+        points, seeds = read_points(store, name, plan.id), self._fields.seeds
+        mark = mark_of(store, plan.id) or new_mark(store, plan.id)
         study = Study(storage, plan, name, self._fields, mark)
         if not study.agrees([point.params for point in points]):  # the store's were removed, to search anew
-            study = Study(storage, plan, name, self._fields, store.new_mark(plan.id))
+            study = Study(storage, plan, name, self._fields, new_mark(store, plan.id))
         if study.version_warning:
             self._say(study.version_warning)
         return Hunt(
             study,
             points,
             lambda number, params: self._trials(study, {SUGGESTION: f"suggestion {number}"}, params, seeds),
-            lambda points: self._store.keep_points(name, plan.id, points),
+            lambda points: keep_points(self._store, name, plan.id, points),
         )
 
     def _trials(
