@@ -115,6 +115,13 @@ def plan_again(record: SweepRecord, corpora: Path) -> Plan:
         if trial.cell not in of_cell:
             of_cell[trial.cell] = _work(config, corpus)
         costs[trial.key], parameters[trial.key] = of_cell[trial.cell]
+    for study in record.studies:
+        corpus = loaded(TrialConfig.parse({**study.document, "seed": 0}).data)
+        if corpus.content_hash != study.corpus:
+            raise ValueError(
+                f"sweep '{record.name}': the search of {study.cell} was begun on another corpus than this "
+                f"'{corpus.title}'; run the sweep's spec again, which searches anew"
+            )
     written = {key: value for key, value in record.document.items() if key != "last"}
     try:
         fields = SpecFields.model_validate(written, strict=True)

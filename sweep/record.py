@@ -132,13 +132,15 @@ class StudyPlan:
     """The search of one cell. id: of all that its suggestions depend on but their number.
 
     document: the cell's trial document without a seed. space: as `parse_space` reads it, named choices written out.
-    grace: epochs before anything may be pruned. epochs: of the longest training in the space.
+    corpus: hash of its content. grace: epochs before anything may be pruned. epochs: of the longest training in the
+    space.
     """
 
     id: str
     labels: Mapping[str, str]
     document: Mapping[str, Any]
     space: Mapping[str, Any]
+    corpus: str
     grace: int
     epochs: int
 

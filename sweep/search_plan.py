@@ -60,18 +60,19 @@ def _study(spec: SweepSpec, search: SearchFields, cell: Cell, space: Space, chec
     warmup, epochs = max(each.warmup for each in tried), max(each.epochs for each in tried)
     grace = _grace(spec, search, cell, warmup, epochs)
     first = spec.trial_config(cell, search.seeds[0])
+    corpus = check(first).content_hash
     identity = {
         "sweep": spec.fields.name,
         "cell": dict(cell.labels),
         "config": first.identity(),
-        "corpus": check(first).content_hash,
+        "corpus": corpus,
         "record": RECORD_VERSION,
         "space": written(space),
         "search": search.model_dump(include={"objective", "sampler", "pruner"}),
         "seeds": search.seeds,
     }
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
-    return StudyPlan(digest[:16], cell.labels, cell.document, written(space), grace, epochs)
+    return StudyPlan(digest[:16], cell.labels, cell.document, written(space), corpus, grace, epochs)
 
 
 def _try(

@@ -93,7 +93,7 @@ class Experiment:
         if run.status != "RUNNING":
             self._client.update_run(run.run_id, status="RUNNING")
             run.status = "RUNNING"
-        self._forget_failure(run)
+        self._forget_end(run)
 
     def epoch(self, trial: WantedTrial, record: EpochRecord) -> None:
         self.start(trial)
@@ -104,7 +104,7 @@ class Experiment:
         run = self._run(trial, _milliseconds(result.started))
         if run.status == "FINISHED":
             return
-        self._forget_failure(run)
+        self._forget_end(run)
         self._add(run, result.history)
         tags = {"best_epoch": str(result.best_epoch), **{f"on.{k}": v for k, v in result.environment.items()}}
         self._client.log_batch(
@@ -159,7 +159,8 @@ class Experiment:
                     self._end(key, "KILLED", _milliseconds(history[-1].timestamp) if history else _now())
         tests = {key: result.test for key, result in results.items()}
         for point, trial in suggested:
-            if point.outcome is not None and point.outcome.state == "pruned" and trial.key in self._trials:
+            is_pruned = point.outcome is not None and point.outcome.state == "pruned"
+            if is_pruned and trial.key in self._trials and trial.key not in results:
                 self.prune(trial)
         self.summarise(self._record.trials, tests, max((result.finished for result in results.values()), default=0.0))
         self.keep(names)
@@ -236,10 +237,11 @@ class Experiment:
             self._client.log_batch(run.run_id, metrics=[point for epoch in points for point in epoch])
             run.steps.update(record.epoch for record in some)
 
-    def _forget_failure(self, run: _Run) -> None:
-        if FAILURE in run.tags:
-            self._client.delete_tag(run.run_id, FAILURE)
-            del run.tags[FAILURE]
+    def _forget_end(self, run: _Run) -> None:
+        """It goes on: that it had failed, or was pruned, is no more true."""
+        for tag in {FAILURE, PRUNED} & run.tags.keys():
+            self._client.delete_tag(run.run_id, tag)
+            del run.tags[tag]
 
     def _end(self, key: str, status: str, ended: int) -> None:
         self._client.set_terminated(self._trials[key].run_id, status, ended)

@@ -277,7 +277,7 @@ class Searched:
         self.url = f"sqlite:///{folder / 'results' / 'optuna.db'}"
         grid = WantedTrial("a" * 64, {"method": "VAE"}, 0, {"data": {}})
         self._finish(grid, [30.0, 20.0])
-        self.plan = StudyPlan(STUDY, grid.labels, {}, SEARCH["space"], grace=1, epochs=3)
+        self.plan = StudyPlan(STUDY, grid.labels, {}, SEARCH["space"], "", grace=1, epochs=3)
         self.record = SweepRecord("tiny", {"search": SEARCH}, (grid,), {}, (self.plan,))
         self.store.record(self.record)
         study = Study(Storage(self.url), self.plan, "tiny", SearchFields.model_validate(SEARCH))
@@ -437,7 +437,7 @@ def test_a_study_is_read_and_never_made(searched: Searched, tmp_path: Path) -> N
 
 
 def test_too_little_to_say_what_mattered(tmp_path: Path) -> None:
-    plan = StudyPlan(STUDY, {}, {}, SEARCH["space"], grace=1, epochs=3)
+    plan = StudyPlan(STUDY, {}, {}, SEARCH["space"], "", grace=1, epochs=3)
     url = f"sqlite:///{tmp_path / 'a b%20#?.db'}"
     study = Study(Storage(url), plan, "tiny", SearchFields.model_validate(SEARCH))
     assert (read_study(url, "tiny", plan).plots(), read_study(url, "tiny", plan).importances()) == ({}, {})
