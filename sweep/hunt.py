@@ -40,11 +40,11 @@ class Hunt:
     """Suggestions are told in the order of their numbers, so that what is suggested does not depend on who was faster.
 
     A suggestion that failed is not told while another is under way: a launch that goes on tries it again, in its place.
-    points: from the store; `keep` is called with them whenever they have changed, before any trial of a new one is
-    handed out. make: see `Make`.
+    points: from the store; `keep` is called with each that is new, before any trial of it is handed out, and that has
+    come to its end. make: see `Make`.
     """
 
-    def __init__(self, study: Study, points: Sequence[Point], make: Make, keep: Callable[[Sequence[Point]], None]):
+    def __init__(self, study: Study, points: Sequence[Point], make: Make, keep: Callable[[Point], None]):
         self.study, self.points = study, list(points)
         self._make, self._keep = make, keep
         self._under_way: dict[int, _UnderWay] = {}
@@ -93,7 +93,7 @@ class Hunt:
         point = Point(number, params, self._make(number, params))
         self._under_way[number] = _UnderWay([_Curve() for _ in point.trials])
         self.points.append(point)
-        self._keep(self.points)
+        self._keep(point)
         self.study.begin(number, params)
         self._fail_what_cannot_be_trained(point)
         return self.trials_of(number)
@@ -203,7 +203,7 @@ class Hunt:
     def _settle(self, number: int, outcome: Outcome) -> None:
         self.study.tell(number, outcome)
         self.points[number] = replace(self.points[number], outcome=outcome)
-        self._keep(self.points)
+        self._keep(self.points[number])
         del self._under_way[number]
 
     def _fail_what_cannot_be_trained(self, point: Point) -> None:

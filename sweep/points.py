@@ -1,12 +1,14 @@
 """What the searches of a store have suggested, pinned in it before any of it is trained, and what became of it."""
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from itertools import count, takewhile
 from typing import Any, Literal
 
+from data.files import Files
 from sweep.record import SweepRecord, WantedTrial, seal, unseal
-from sweep.store import TrialStore
+from sweep.store import TrialStore, each
 
 
 @dataclass(frozen=True)
@@ -35,22 +37,18 @@ class Point:
 
 
 def read_points(store: TrialStore, sweep: str, study: str) -> list[Point]:
-    """What a search of a sweep has suggested, by number. Raises ValueError when their file is damaged."""
-    name = f"studies/{study}.json"
-    try:
-        return [_point(fields) for fields in unseal(store.sweep(sweep).read(name))["points"]]
-    except FileNotFoundError:
-        return []
-    except (IsADirectoryError, ValueError, TypeError, KeyError) as error:
-        raise ValueError(
-            f"{store.sweep(sweep)}/{name} is damaged ({error}); remove it to search anew, with what is trained taken "
-            f"from the store"
-        ) from None
+    """What a search of a sweep has suggested, by number, up to the first that is not there.
+
+    Raises ValueError when a file is damaged.
+    """
+    files = store.sweep(sweep).below(f"studies/{study}")
+    names = files.names()
+    wanted = list(takewhile(names.__contains__, (_file(number) for number in count())))
+    return list(each(lambda name: _read(files, name), wanted).values())
 
 
-def keep_points(store: TrialStore, sweep: str, study: str, points: Sequence[Point]) -> None:
-    text = seal({"points": [asdict(point) for point in points]})
-    store.sweep(sweep).publish(f"studies/{study}.json", text.encode())
+def keep_point(store: TrialStore, sweep: str, study: str, point: Point) -> None:
+    store.sweep(sweep).publish(f"studies/{study}/{_file(point.number)}", seal(asdict(point)).encode())
 
 
 def searched(store: TrialStore, record: SweepRecord) -> list[tuple[Point, WantedTrial]]:
@@ -75,16 +73,24 @@ def new_mark(store: TrialStore, study: str) -> str:
     return mark
 
 
+def _file(number: int) -> str:
+    return f"{number:05d}.json"
+
+
 def _mark_file(study: str) -> str:
     # Not among the sweeps: one that was not recorded yet must not look like one that is damaged.
     return f"studies/{study}.mark"
 
 
-def _point(fields: Mapping[str, Any]) -> Point:
-    outcome = fields["outcome"]
-    return Point(
-        fields["number"],
-        fields["params"],
-        tuple(WantedTrial(**trial) for trial in fields["trials"]),
-        Outcome(**{**outcome, "judged": tuple(outcome["judged"])}) if outcome else None,
-    )
+def _read(files: Files, name: str) -> Point:
+    try:
+        fields = unseal(files.read(name))
+        outcome = fields["outcome"]
+        return Point(
+            fields["number"],
+            fields["params"],
+            tuple(WantedTrial(**trial) for trial in fields["trials"]),
+            Outcome(**{**outcome, "judged": tuple(outcome["judged"])}) if outcome else None,
+        )
+    except (IsADirectoryError, ValueError, TypeError, KeyError) as error:
+        raise ValueError(f"{files}/{name} is damaged ({error}); remove it, and the search makes it again") from None

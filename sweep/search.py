@@ -108,11 +108,11 @@ class Study:
             if number < len(self._trials):
                 return
             assert number == len(self._trials)
-            distributions = _distributions(self.space, params)
-            self._study.add_trial(
-                create_trial(state=TrialState.RUNNING, params=dict(params), distributions=distributions)
-            )
-            self._trials = self._study.get_trials(deepcopy=False)
+            storage, distributions = self._storage.optuna, _distributions(self.space, params)
+            template = create_trial(state=TrialState.RUNNING, params=dict(params), distributions=distributions)
+            identity = storage.create_new_trial(storage.get_study_id_from_name(self.name), template)
+            self._trials.append(storage.get_trial(identity))
+            assert self._trials[number].number == number
 
     def report(self, number: int, params: Mapping[str, Scalar], step: int, value: float) -> bool:
         """Keep a value under way; whether the suggestion is to be pruned by it. step: an epoch, or a seed from 1."""

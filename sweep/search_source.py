@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from sweep.config import TrialConfig, trial_key
 from sweep.hunt import Hunt
 from sweep.plan import Plan
-from sweep.points import keep_points, mark_of, new_mark, read_points
+from sweep.points import keep_point, mark_of, new_mark, read_points
 from sweep.record import SUGGESTION, TUNED, EpochRecord, StudyPlan, SweepRecord, TrialResult, Tuned, WantedTrial
 from sweep.search import Storage, Study
 from sweep.search_plan import config_of
@@ -179,7 +179,7 @@ class Search:
             study,
             points,
             lambda number, params: self._trials(study, {SUGGESTION: f"suggestion {number}"}, params, seeds),
-            lambda points: keep_points(self._store, name, plan.id, points),
+            lambda point: keep_point(self._store, name, plan.id, point),
         )
 
     def _trials(

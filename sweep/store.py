@@ -77,7 +77,7 @@ class TrialStore:
 
     def states(self, keys: Iterable[str]) -> dict[str, State]:
         """State of each trial: one request a trial, whatever else is in the store."""
-        return _each(self.state, keys)
+        return each(self.state, keys)
 
     def result(self, key: str) -> TrialResult:
         """The result of a done trial. Raises ValueError when its file is damaged, with the way out."""
@@ -87,7 +87,7 @@ class TrialStore:
 
     def results(self, keys: Iterable[str]) -> dict[str, TrialResult]:
         """Results of those of `keys` that are done. Raises ValueError when one is damaged, with the way out."""
-        found = _each(self._read_result, keys)
+        found = each(self._read_result, keys)
         return {key: result for key, result in found.items() if result is not None}
 
     def failure(self, key: str) -> TrialFailure:
@@ -266,7 +266,8 @@ def _driven(name: str, owner: LaunchFacts) -> ValueError:
     return ValueError(f"sweep '{name}' is being run by {owner}; wait for it, or end it with 'sweep stop {name}'")
 
 
-def _each(ask: Callable[[str], _Value], keys: Iterable[str]) -> dict[str, _Value]:
+def each(ask: Callable[[str], _Value], keys: Iterable[str]) -> dict[str, _Value]:
+    """What is answered for each key, in their order; several are asked at a time."""
     once = list(dict.fromkeys(keys))
     with ThreadPoolExecutor(AT_ONCE) as pool:
         return dict(zip(once, pool.map(ask, once), strict=True))

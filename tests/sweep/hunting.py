@@ -14,7 +14,7 @@ import optuna
 from sqlalchemy import event
 
 from sweep.hunt import Hunt
-from sweep.points import Outcome, Point, keep_points, read_points
+from sweep.points import Outcome, Point, keep_point, read_points
 from sweep.record import SUGGESTION, StudyPlan, WantedTrial
 from sweep.search import Storage, Study
 from sweep.search_fields import SearchFields
@@ -135,9 +135,9 @@ class Driver:
         self.advanced: list[str] = []
         self.at_start = self.num_under_way
 
-    def _keep(self, points: Sequence[Point]) -> None:
+    def _keep(self, point: Point) -> None:
         self.fuse.tick()
-        keep_points(self.world.store, NAME, self.world.plan.id, points)
+        keep_point(self.world.store, NAME, self.world.plan.id, point)
         self.fuse.tick()
 
     def run(self, order: Order, random: Random, until: Callable[["Driver"], bool] | None = None) -> None:

@@ -20,7 +20,7 @@ from sweep.curves import Sheet, limits, sheets
 from sweep.figures import FORMATS, draw, image
 from sweep.hunt import Hunt
 from sweep.mirror import default_uri
-from sweep.points import keep_points, read_points
+from sweep.points import keep_point, read_points
 from sweep.record import SUGGESTION, TUNED, EpochRecord, StudyPlan, SweepRecord, TrialResult, WantedTrial
 from sweep.search import Storage, Study
 from sweep.search_cli import file_names
@@ -281,7 +281,7 @@ class Searched:
         self.record = SweepRecord("tiny", {"search": SEARCH}, (grid,), {}, (self.plan,))
         self.store.record(self.record)
         study = Study(Storage(self.url), self.plan, "tiny", SearchFields.model_validate(SEARCH))
-        hunt = Hunt(study, [], self._make, lambda points: keep_points(self.store, "tiny", STUDY, points))
+        hunt = Hunt(study, [], self._make, lambda point: keep_point(self.store, "tiny", STUDY, point))
         while hunt.has_next:
             for trial in hunt.next():
                 self._train(hunt, trial, len(hunt.points) - 1)

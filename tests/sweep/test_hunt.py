@@ -131,12 +131,12 @@ def kill_at_keep(world: World, call: Callable[[Sequence[Point]], bool], *, befor
     driver = world.launch()
     keep = driver.hunt._keep
 
-    def killing(points: Sequence[Point]) -> None:
-        if not call(points):
-            keep(points)
+    def killing(point: Point) -> None:
+        if not call(driver.hunt.points):
+            keep(point)
             return
         if not before:
-            keep(points)
+            keep(point)
         raise Killed
 
     driver.hunt._keep = killing

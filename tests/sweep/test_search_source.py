@@ -8,6 +8,7 @@ import pytest
 
 from sweep.config import TrialConfig
 from sweep.plan import Plan, make_plan, plan_again
+from sweep.points import read_points
 from sweep.search_source import Search
 from sweep.spec import SweepSpec
 from sweep.store import TrialStore
@@ -91,9 +92,21 @@ def test_stores_that_share_a_database_do_not_touch_each_others_studies(plan: Pla
 def test_a_search_whose_points_were_removed_begins_anew(plan: Plan, tmp_path: Path) -> None:
     url, store = f"sqlite:///{tmp_path / 'optuna.db'}", TrialStore(tmp_path / "a")
     before = names(open_search(plan, tmp_path / "a", url), 10)
-    store.sweep("twice").remove(f"studies/{plan.record.studies[0].id}.json")
+    store.sweep("twice").remove(f"studies/{plan.record.studies[0].id}")
     assert sorted(names(open_search(plan, tmp_path / "a", url), 10)) == sorted(before)
     assert sorted(each.n_trials for each in optuna.get_all_study_summaries(url)) == [2, 2, 2]
+
+
+def test_a_damaged_suggestion_is_named_and_when_it_is_removed_made_again(plan: Plan, tmp_path: Path) -> None:
+    url, store, study = f"sqlite:///{tmp_path / 'optuna.db'}", TrialStore(tmp_path / "a"), plan.record.studies[0].id
+    names(open_search(plan, tmp_path / "a", url), 10)
+    before, first = read_points(store, "twice", study), f"studies/{study}/00000.json"
+    store.sweep("twice").publish(first, store.sweep("twice").read(first).replace(b"suggestion 0", b"suggestion 7"))
+    with pytest.raises(ValueError, match=r"00000\.json is damaged \(it does not have .*; remove it, and the search"):
+        open_search(plan, tmp_path / "a", url)
+    store.sweep("twice").remove(first)
+    names(open_search(plan, tmp_path / "a", url), 10)
+    assert read_points(store, "twice", study) == before
 
 
 def test_a_storage_that_goes_away_holds_up_the_search_and_nothing_else(
