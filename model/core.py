@@ -23,19 +23,28 @@ class Bound:
     rec: (B,) reconstruction −log p(x | z), averaged over draws. kl_terms: (B, n) terms whose sum is the KL of *one*
     latent, one a dimension, or a single one where the KL does not split; (B, 0) for a language model.
     latents: how many independent latents the likelihood was given: 0 for a language model, whose rec is exact.
+    charged_terms: (B, n) what training charges, where that is not `kl_terms`; see charge.py.
     """
 
     rec: Tensor
     kl_terms: Tensor
     latents: int
+    charged_terms: Tensor | None = None
 
     @property
     def kl(self) -> Tensor:
         """(B,) KL(q(z|x) ‖ p(z)) of one latent."""
         return self.kl_terms.sum(dim=1)
 
-    def detached(self) -> "Bound":
-        return Bound(self.rec.detach(), self.kl_terms.detach(), self.latents)
+    @property
+    def charged(self) -> Tensor:
+        """(B, n) terms of the KL that training charges; their sum and `rec` are what it lowers at KL weight 1."""
+        return self.kl_terms if self.charged_terms is None else self.charged_terms
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> "Bound":
+        """With a function of each tensor in its place."""
+        charged = None if self.charged_terms is None else function(self.charged_terms)
+        return Bound(function(self.rec), function(self.kl_terms), self.latents, charged)
 
     @property
     def paper(self) -> Tensor:
@@ -80,10 +89,32 @@ class TextModel(nn.Module, ABC):
         """function(model, *arguments) for the weights that training computes with, which may be a rounding of ours."""
         return function(self, *arguments)
 
+    @abstractmethod
+    def reader(self, latents: Tensor) -> "Reader":
+        """R hypotheses before their first token, each from its own of (R, L, n) latents; (R, 1, 0) for no latents.
+
+        L is 1, or `latents_per_sentence`. In evaluation mode alone.
+        """
+
     @property
     @abstractmethod
     def operations_per_token(self) -> float:
         """Multiplications of one training step per predicted token, roughly; used to order trials by expected cost."""
+
+
+class Reader(ABC):
+    """Hypotheses that a decoder follows side by side, one token at a time; made by `TextModel.reader`."""
+
+    @abstractmethod
+    def read(self, words: Tensor) -> Tensor:
+        """(R, V) log p of the token that comes next, nats, once each hypothesis goes on with its own of (R,) `words`.
+
+        Ids of predicted words; at first of `<s>`. What the decoder sees of them is the model's matter. float32.
+        """
+
+    @abstractmethod
+    def keep(self, rows: Tensor) -> None:
+        """Go on with the hypotheses of the indices (R',) `rows`, in their order; one named twice is followed twice."""
 
 
 class Posterior(ABC):
@@ -105,9 +136,57 @@ class Posterior(ABC):
         """(B,) KL(q(z|x) ‖ p(z)) of one latent, nats."""
         return self.kl_terms().sum(dim=1)
 
+    @property
+    @abstractmethod
+    def location(self) -> Tensor:
+        """(B, n) where each posterior is centred."""
+
+    @abstractmethod
+    def entropy(self) -> Tensor:
+        """(B,) −E log q(z|x) of one latent, nats."""
+
+    @abstractmethod
+    def log_density(self, latents: Tensor) -> Tensor:
+        """(M, B) float64, log q(z|x) of each of (M, n) latents under each of the B posteriors, nats."""
+
+
+class Exchangeable(Posterior):
+    """A family whose L latents of a sentence can have a prior in which they are correlated, each N(0, 1) by itself.
+
+    correlation: (n,) ρ of each dimension, the same between any two latents, −1 / (L − 1) < ρ < 1. At 0 they are
+    independent, and charged L times their KL.
+    """
+
+    @abstractmethod
+    def moments(self) -> tuple[Tensor, Tensor]:
+        """(B, n) squared mean and variance of one latent: all that the best correlation depends on."""
+
+    @abstractmethod
+    def correlated_kl_terms(self, latents: int, correlation: Tensor) -> Tensor:
+        """(B, n) terms of KL(q(z^1|x) … q(z^L|x) ‖ p(z^1, …, z^L)), nats."""
+
+    @abstractmethod
+    def correlated_log_ratio(self, latents: Tensor, correlation: Tensor) -> Tensor:
+        """(S, B) log p(z^1, …, z^L) − Σ_l log q(z^l|x) of (S, L, B, n) latents, nats."""
+
+
+class Charge(nn.Module, ABC):
+    """Which KL training charges for the latents of a sentence. is_apart: whether that is not the KL of one latent."""
+
+    is_apart: bool = True
+
+    @abstractmethod
+    def forward(self, posterior: Posterior) -> Tensor | None:
+        """(B, n) terms, nats; None for the KL of one latent, whatever their number, as the paper has it."""
+
 
 class LatentModel(TextModel):
-    """A model with a posterior and a likelihood; its bound is written here, once for every family and decoder."""
+    """A model with a posterior and a likelihood; its bound is written here, once for every family and decoder.
+
+    charge: set by each architecture.
+    """
+
+    charge: Charge
 
     @abstractmethod
     def posterior(self, tokens: Tensor, generator: torch.Generator) -> Posterior:
@@ -125,7 +204,7 @@ class LatentModel(TextModel):
     def bound(self, tokens: Tensor, noise: Tensor, generator: torch.Generator) -> Bound:
         posterior = self.posterior(tokens, generator)
         rec = -self.log_likelihood(tokens, posterior.sample(noise), generator, equal_weights=True)
-        return Bound(rec.mean(dim=0), posterior.kl_terms(), self.latents_per_sentence)
+        return Bound(rec.mean(dim=0), posterior.kl_terms(), self.latents_per_sentence, self.charge(posterior))
 
 
 class ModelConfig(BaseModel, ABC):

@@ -4,6 +4,7 @@ import math
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+from torch import Tensor
 
 from data.batch import batches_of_tokens, on_device
 from data.corpus import Split
@@ -32,6 +33,7 @@ def evaluate(model: TextModel, split: Split, config: EvaluateConfig, seed: int, 
 
     nll: strict bound on −log p(x) (exact for a language model); nelbo_paper: reconstruction and one KL term; rec, kl:
     those terms; all in nats per sentence, `</s>` counted. ppl, ppl_paper: exp(total / predicted tokens).
+    nelbo_charged: reconstruction and the KL that training charges, only where that is not the paper's.
     The noise belongs to the sentence, not to the batch: the batch size changes nothing but the rounding.
     """
     device = next(model.parameters()).device
@@ -40,6 +42,7 @@ def evaluate(model: TextModel, split: Split, config: EvaluateConfig, seed: int, 
     was_training = model.training
     model.eval()
     totals = torch.zeros(4, dtype=torch.float64, device=device)
+    charged: Tensor | None = None
     done = 0
     tokens_at_once = config.tokens_at_once // math.prod(noise.shape[:2])
     for batch in on_device(batches_of_tokens(split, tokens_at_once), device):
@@ -48,9 +51,13 @@ def evaluate(model: TextModel, split: Split, config: EvaluateConfig, seed: int, 
         done += len(tokens)
         terms = torch.stack([bound.strict, bound.paper, bound.rec, bound.kl])
         totals += terms.double().sum(dim=1)
+        if bound.charged_terms is not None:
+            some = (bound.rec + bound.charged_terms.sum(dim=1)).double().sum()
+            charged = some if charged is None else charged + some
     model.train(was_training)
     assert done == split.num_sentences
-    return metrics(totals.tolist(), split.num_sentences, split.num_tokens)
+    found = metrics(totals.tolist(), split.num_sentences, split.num_tokens)
+    return found if charged is None else {**found, "nelbo_charged": charged.item() / split.num_sentences}
 
 
 def metrics(totals: list[float], sentences: int, tokens: int) -> dict[str, float]:
@@ -61,11 +68,12 @@ def metrics(totals: list[float], sentences: int, tokens: int) -> dict[str, float
         "nelbo_paper": paper / sentences,
         "rec": rec / sentences,
         "kl": kl / sentences,
-        "ppl": _perplexity(strict, tokens),
-        "ppl_paper": _perplexity(paper, tokens),
+        "ppl": perplexity(strict, tokens),
+        "ppl_paper": perplexity(paper, tokens),
     }
 
 
-def _perplexity(nats: float, tokens: int) -> float:
+def perplexity(nats: float, tokens: int) -> float:
+    """Of predicted tokens that have so many nats in all."""
     # A model before its first epochs, or one that diverged, can exceed what a float holds.
     return math.exp(min(nats / tokens, 700.0))

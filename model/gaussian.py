@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from model.core import Posterior
+from model.core import Exchangeable
 
 
 @dataclass(frozen=True)
-class DiagonalGaussian(Posterior):
+class DiagonalGaussian(Exchangeable):
     """q(z|x) = N(mean, diag exp(log_variance)); both (B, n)."""
 
     mean: Tensor
@@ -26,6 +26,44 @@ class DiagonalGaussian(Posterior):
     def kl_terms(self) -> Tensor:
         # Appendix B of Kingma and Welling 2014.
         return 0.5 * (self.mean.square() + torch.expm1(self.log_variance) - self.log_variance)
+
+    @property
+    def location(self) -> Tensor:
+        return self.mean
+
+    def entropy(self) -> Tensor:
+        return 0.5 * (math.log(2.0 * math.pi) + 1.0 + self.log_variance.double()).sum(dim=1)
+
+    def log_density(self, latents: Tensor) -> Tensor:
+        z, mean, log_variance = latents.double(), self.mean.double(), self.log_variance.double()
+        precision = torch.exp(-log_variance)
+        # (z − μ)² / σ², multiplied out, so that no array has M, B and n.
+        squares = z.square() @ precision.t() - 2.0 * z @ (mean * precision).t() + (mean.square() * precision).sum(dim=1)
+        return -0.5 * (squares + (math.log(2.0 * math.pi) + log_variance).sum(dim=1))
+
+    def moments(self) -> tuple[Tensor, Tensor]:
+        return self.mean.square(), self.log_variance.exp()
+
+    def correlated_kl_terms(self, latents: int, correlation: Tensor) -> Tensor:
+        square, variance = self.moments()
+        together, apart = eigenvalues(latents, correlation)
+        scaled = variance * (1.0 / together + (latents - 1) / apart) + square * latents / together
+        return 0.5 * (scaled - latents * (1.0 + self.log_variance) + together.log() + (latents - 1) * apart.log())
+
+    def correlated_log_ratio(self, latents: Tensor, correlation: Tensor) -> Tensor:
+        num = latents.shape[1]
+        together, apart = eigenvalues(num, correlation)
+        mean = latents.mean(dim=1, keepdim=True)
+        squares = num * mean.squeeze(1).square() / together + (latents - mean).square().sum(dim=1) / apart
+        log_prior = -0.5 * (squares + together.log() + (num - 1) * apart.log())
+        standardised = (latents - self.mean) * torch.exp(-0.5 * self.log_variance)
+        log_posterior = -0.5 * (standardised.square().sum(dim=1) + num * self.log_variance)
+        return (log_prior - log_posterior).sum(dim=-1)
+
+
+def eigenvalues(latents: int, correlation: Tensor) -> tuple[Tensor, Tensor]:
+    """Of the covariance (1 − ρ) I + ρ 11ᵀ of L latents: along their mean, and L − 1 times across it."""
+    return 1.0 + (latents - 1) * correlation, 1.0 - correlation
 
 
 def largest_log_variance(kl: float) -> float:

@@ -1,53 +1,78 @@
-"""Importance weights: one posterior a sentence, draws in chunks, so that memory does not grow with their number."""
+"""Importance-weighted −log p(x) (Burda et al. 2016), in every form that a bound comes in, for every latent family.
+
+One posterior a sentence, draws in chunks, so that memory does not grow with their number; weights add up in float64.
+"""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from model.core import LatentModel
+from model.bounds import FORMS
+from model.core import Exchangeable, LatentModel, Posterior
+from model.draws import BLOCK, Draws
 
 
 @dataclass(frozen=True)
 class Weighed:
-    """Some draws of the latents of B sentences, float64, nats.
+    """(B,) float64 each: `nll`, −log of the mean weight, nats; `ess`, (Σ w)² / Σ w², the effective number of draws."""
 
-    log_likelihood: (S, B) log p(x | z^(1..L)). log_ratio: (S, L, B) log p(z) − log q(z | x) of each latent.
-    """
-
-    log_likelihood: Tensor
-    log_ratio: Tensor
+    nll: Tensor
+    ess: Tensor
 
 
 @torch.no_grad()
-def weigh(
-    model: LatentModel, tokens: Tensor, draws: int, generator: torch.Generator, *, tokens_at_once: int
-) -> Iterator[Weighed]:
-    """Draws from the posterior of (B, T) tokens, `draws` in all, in chunks of about `tokens_at_once` decoded tokens.
+def importance_weighted(
+    model: LatentModel, tokens: Tensor, draws: int, noise: Draws, correlation: Tensor, *, tokens_at_once: int
+) -> Mapping[str, Weighed]:
+    """By form, of (B, T) tokens, from K = `draws` draws of all latents, `tokens_at_once` tokens decoded at a time.
 
-    The model is in evaluation mode.
+    `strict`: the mean over k of p(x | z_k^(1..L)) Π_l p(z_k^l) / q(z_k^l | x): in expectation a bound on −log p(x) that
+    falls with K. `exch`: with the exchangeable prior of (n,) correlations in place of Π_l p. `l1`: of p(x | z_k^1), the
+    model that is given one latent. `paper`: the geometric mean over l in place of the product, which bounds nothing
+    when L > 1. At L = 1 all are the same. The model is in evaluation mode.
     """
     assert not model.training
-    posterior = model.posterior(tokens, generator)
-    chunk = max(1, tokens_at_once // (tokens.numel() * model.latents_per_sentence))
+    posterior = model.posterior(tokens, torch.Generator(tokens.device))
+    totals: dict[str, tuple[Tensor, Tensor]] = {}
+    for latents in _chunks(model, posterior, tokens, draws, noise, tokens_at_once):
+        for form, log_weights in _log_weights(model, posterior, tokens, latents, correlation).items():
+            sums = log_weights.logsumexp(dim=0), (2.0 * log_weights).logsumexp(dim=0)
+            before = totals.get(form)
+            totals[form] = sums if before is None else (_add(before[0], sums[0]), _add(before[1], sums[1]))
+    found = {
+        form: Weighed(math.log(draws) - one, torch.exp(2.0 * one - two)) for form, (one, two) in totals.items()
+    }  # fmt: skip
+    return found if len(found) > 1 else dict.fromkeys(FORMS, found["strict"])
+
+
+_add = torch.logaddexp
+
+
+def _chunks(
+    model: LatentModel, posterior: Posterior, tokens: Tensor, draws: int, noise: Draws, tokens_at_once: int
+) -> Iterator[Tensor]:
+    """(S, L, B, n) latents, `draws` in all."""
+    most = tokens_at_once // (tokens.numel() * model.latents_per_sentence)
+    chunk = max(1, most // BLOCK) * BLOCK
     for start in range(0, draws, chunk):
-        noise = model.draw_noise(len(tokens), min(chunk, draws - start), generator)
-        latents = posterior.sample(noise)
-        log_p = model.log_likelihood(tokens, latents, generator)
-        yield Weighed(log_p.double(), posterior.log_ratio(latents).double())
+        yield posterior.sample(noise.take(min(chunk, draws - start)))
 
 
-def importance_nll(
-    model: LatentModel, tokens: Tensor, draws: int, generator: torch.Generator, *, tokens_at_once: int
-) -> Tensor:
-    """(B,) −log (1/K) Σ_k p(x | z_k) Π_l p(z_k^l) / q(z_k^l | x), nats per sentence, K = `draws` (Burda et al. 2016).
-
-    In expectation an upper bound on −log p(x) that falls with K; at K = 1 the ELBO's own.
-    """
-    total = torch.full((len(tokens),), -math.inf, dtype=torch.float64, device=tokens.device)
-    for some in weigh(model, tokens, draws, generator, tokens_at_once=tokens_at_once):
-        log_weights = some.log_likelihood + some.log_ratio.sum(dim=1)
-        total = torch.logaddexp(total, log_weights.logsumexp(dim=0))
-    return math.log(draws) - total
+def _log_weights(
+    model: LatentModel, posterior: Posterior, tokens: Tensor, latents: Tensor, correlation: Tensor
+) -> Mapping[str, Tensor]:
+    """(S, B) float64 by form; the strict one alone where a likelihood is given one latent."""
+    unused = torch.Generator(tokens.device)
+    log_p = model.log_likelihood(tokens, latents, unused).double()
+    ratio = posterior.log_ratio(latents).double()
+    strict = log_p + ratio.sum(dim=1)
+    if latents.shape[1] == 1:
+        return {"strict": strict}
+    alone = model.log_likelihood(tokens, latents[:, :1], unused).double()
+    exch = strict
+    if isinstance(posterior, Exchangeable) and len(correlation):
+        exch = log_p + posterior.correlated_log_ratio(latents.double(), correlation)
+    return {"paper": log_p + ratio.mean(dim=1), "strict": strict, "exch": exch, "l1": alone + ratio[:, 0]}

@@ -38,6 +38,12 @@ class DecoderInputs:
             words = words.masked_fill(dropped, self.unknown)
         return torch.cat([prefix(tokens, self.start), words], dim=1)
 
+    def following(self, words: Tensor) -> Tensor:
+        """Input ids for (R,) words just decoded, or `<s>`: what stands in their place in a call that has them all."""
+        if self.mode == "none":
+            return words.masked_fill(words != self.start, self.unknown)
+        return words
+
 
 def prefix(tokens: Tensor, start: int) -> Tensor:
     """(B, 1) start symbols for (B, T) tokens."""

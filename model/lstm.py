@@ -10,9 +10,10 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from data.vocabulary import Vocabulary
-from model.core import ModelConfig
+from model.core import ModelConfig, Reader
 from model.cross_entropy import cross_entropy
 from model.inputs import DecoderInputs, InputMode, prefix
+from model.precision import at_least_single
 from model.randomness import dropout
 from model.recurrence import lstm
 
@@ -163,6 +164,29 @@ class LstmDecoder(nn.Module):
         if self.initial_state == "tanh_cell":
             return torch.tanh(state), state
         return state, zeros
+
+
+class LstmReader(Reader):
+    """A decoder's hypotheses, with the states of L chains each; the chains read the same words."""
+
+    def __init__(self, decoder: LstmDecoder, latents: Tensor, inputs: DecoderInputs):
+        assert not decoder.training
+        self._decoder = decoder
+        self._inputs = inputs
+        self._latents = latents.to(decoder.to_logits.weight.dtype)
+        self._hidden, self._cell = decoder._start(self._latents)  # (R, L, m)
+
+    def read(self, words: Tensor) -> Tensor:
+        decoder, shape = self._decoder, self._hidden.shape
+        embedded = decoder.embedding(self._inputs.following(words)).unsqueeze(1).expand(-1, shape[1], -1)
+        states = self._hidden.flatten(0, 1), self._cell.flatten(0, 1)
+        read = torch.cat([embedded, self._latents], dim=-1).flatten(0, 1)
+        hidden, cell = torch.lstm_cell(read, states, *decoder.lstm.all_weights[0])
+        self._hidden, self._cell = hidden.view(shape), cell.view(shape)
+        return at_least_single(decoder.to_logits(self._hidden.mean(dim=1))).log_softmax(dim=-1)
+
+    def keep(self, rows: Tensor) -> None:
+        self._latents, self._hidden, self._cell = self._latents[rows], self._hidden[rows], self._cell[rows]
 
 
 def _average(hidden: Tensor) -> Tensor:

@@ -44,7 +44,7 @@ class Objective(BaseModel, ABC):
 def bound_of(model: TextModel, tokens: Tensor, noise: Tensor, generator: torch.Generator) -> Bound:
     """The model's bound, in float32 whatever it computes in."""
     bound = model.bound(tokens, noise, generator)
-    return Bound(at_least_single(bound.rec), at_least_single(bound.kl_terms), bound.latents)
+    return bound.map(at_least_single)
 
 
 def check_latent(model: TextModel, what: str) -> None:

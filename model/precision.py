@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from model.core import Bound, TextModel
+from model.core import Bound, Reader, TextModel
 
 Precision = Literal["fp32", "bf16"]
 
@@ -47,11 +47,14 @@ class InBfloat16(TextModel):
 
     def bound(self, tokens: Tensor, noise: Tensor, generator: torch.Generator) -> Bound:
         bound: Bound = self.through(type(self.model).bound, tokens, noise, generator)
-        return Bound(at_least_single(bound.rec), at_least_single(bound.kl_terms), bound.latents)
+        return bound.map(at_least_single)
 
     def through(self, function: Callable[..., Any], *arguments: Any) -> Any:
         rounded = {name: parameter.bfloat16() for name, parameter in self.model.named_parameters()}
         return functional_call(self.model, rounded, (function, *arguments))
+
+    def reader(self, latents: Tensor) -> Reader:
+        return self.model.reader(latents)
 
     @property
     def operations_per_token(self) -> float:

@@ -13,7 +13,7 @@ from torch import Tensor
 from data.batch import batches, num_batches, on_device
 from data.corpus import Corpus
 from model.checkpoint import Checkpoint
-from model.core import TextModel
+from model.core import LatentModel, TextModel
 from model.evaluate import EvaluateConfig, evaluate, metrics
 from model.objective import Objective
 from model.plateau import Plateau, PlateauConfig, Verdict
@@ -29,7 +29,8 @@ class TrainConfig(BaseModel):
     precision: of the training steps; parameters and evaluation are float32 in any case.
     max_skipped_steps: in an epoch, steps whose gradient was not finite; with more, or none left, the trial has failed.
     select: the validation metric whose lowest value chooses the epoch and drives the plateau rule. The paper's own
-    number, the default, is exact or a bound for every system but averaged hidden states.
+    number, the default, is exact or a bound for every system but averaged hidden states; `nll` is the strict bound, and
+    `nelbo_charged` has the KL that training charges where `model.average_kl` says so.
     reshuffle: draw the membership of batches anew each epoch; by default only their order changes.
     checkpoint_minutes: of training after which a checkpoint is taken within an epoch too. It changes no number, and so
     is no part of a trial's key.
@@ -42,9 +43,17 @@ class TrainConfig(BaseModel):
     reshuffle: bool = False
     precision: Precision = "fp32"
     max_skipped_steps: NonNegativeInt = 0
-    select: Literal["nelbo_paper", "nll"] = "nelbo_paper"
+    select: Literal["nelbo_paper", "nll", "nelbo_charged"] = "nelbo_paper"
     plateau: PlateauConfig = PlateauConfig()
     checkpoint_minutes: PositiveFloat = Field(15.0, json_schema_extra={"in_key": False})
+
+    def check(self, model: TextModel) -> None:
+        """Raises ValueError when a model has not what its training is to be judged by."""
+        if self.select == "nelbo_charged" and not (isinstance(model, LatentModel) and model.charge.is_apart):
+            raise ValueError(
+                "select: nelbo_charged is of models that are charged another KL than the paper's, and this one is not; "
+                "give select: nelbo_paper, or model.average_kl: strict or exch"
+            )
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ class Config(Objective):
         self, model: TextModel, tokens: Tensor, noise: Tensor, generator: torch.Generator, epoch: float, beta: float
     ) -> tuple[Tensor, Bound]:
         bound = bound_of(model, tokens, noise, generator)
-        away = (bound.kl.mean() - self.target(epoch)).abs()
+        away = (bound.charged.sum(dim=1).mean() - self.target(epoch)).abs()
         return bound.rec.mean() + beta * self.gamma * away, bound
 
     def target(self, epoch: float) -> float:

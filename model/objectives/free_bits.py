@@ -21,7 +21,7 @@ class Config(Objective):
         self, model: TextModel, tokens: Tensor, noise: Tensor, generator: torch.Generator, epoch: float, beta: float
     ) -> tuple[Tensor, Bound]:
         bound = bound_of(model, tokens, noise, generator)
-        return bound.rec.mean() + beta * self.clamped(bound.kl_terms), bound
+        return bound.rec.mean() + beta * self.clamped(bound.charged), bound
 
     def clamped(self, kl_terms: Tensor) -> Tensor:
         """Scalar, from the (B, n) KL of each sentence and dimension."""

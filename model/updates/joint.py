@@ -46,7 +46,7 @@ class Joint(Update):
         self.optimizer.grad_scale = (norm / self.clip).clamp(min=1.0)  # type: ignore[attr-defined]
         self.optimizer.found_inf = (~finite).float()  # type: ignore[attr-defined]
         self.optimizer.step()
-        return Step(bound.detached(), norm > self.clip, ~finite)
+        return Step(bound.map(Tensor.detach), norm > self.clip, ~finite)
 
     @property
     def learning_rate(self) -> float:

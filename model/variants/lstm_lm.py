@@ -4,9 +4,9 @@ import torch
 from torch import Tensor
 
 from data.vocabulary import Vocabulary
-from model.core import Bound, TextModel
+from model.core import Bound, Reader, TextModel
 from model.inputs import DecoderInputs
-from model.lstm import LstmConfig, LstmDecoder, initialise_uniform, operations
+from model.lstm import LstmConfig, LstmDecoder, LstmReader, initialise_uniform, operations
 
 
 class Config(LstmConfig):
@@ -48,6 +48,9 @@ class LstmLm(TextModel):
         inputs = self.inputs(tokens, self.training, generator)
         rec = -self.decoder(inputs, tokens, noise, generator, equal_weights=True).mean(dim=0)
         return Bound(rec, rec.new_zeros(len(rec), 0), latents=0)
+
+    def reader(self, latents: Tensor) -> Reader:
+        return LstmReader(self.decoder, latents, self.inputs)
 
     @property
     def operations_per_token(self) -> float:

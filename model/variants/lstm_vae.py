@@ -10,10 +10,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from data.vocabulary import Vocabulary
-from model.core import LatentModel
+from model.charge import AverageKl, charge_of
+from model.core import Charge, LatentModel, Reader
 from model.gaussian import DiagonalGaussian, largest_log_variance
 from model.inputs import DecoderInputs
-from model.lstm import InitialState, LstmConfig, LstmDecoder, LstmEncoder, initialise_uniform, operations
+from model.lstm import InitialState, LstmConfig, LstmDecoder, LstmEncoder, LstmReader, initialise_uniform, operations
 from model.precision import at_least_single
 
 
@@ -23,6 +24,8 @@ class Config(LstmConfig):
     delta: NonNegativeFloat = Field(0.0, json_schema_extra={"in_key": "unless default"})
     samples: PositiveInt = 1  # L
     average: bool = False
+    # What training charges for averaged latents: one KL (paper), every KL, or that from an exchangeable prior.
+    average_kl: AverageKl = Field("paper", json_schema_extra={"in_key": "unless default"})
     initial_state: InitialState = "linear"  # h0 = M2 z, c0 = 0 (paper); c0 = linear(z), h0 = tanh(c0); both linear
     encoder_dropout: float = Field(0.0, ge=0, lt=1)  # on the encoder's word embeddings
     latent_dropout: bool = False  # drop z at the decoder's input like the words beside it
@@ -57,6 +60,7 @@ class Config(LstmConfig):
             delta=self.delta,
             samples=self.samples,
             average=self.average,
+            charge=charge_of(self.average_kl, self.samples if self.average else 1, self.latent_dim),
             linear_bias=self.linear_bias,
             init_range=self.init_range,
             embedding_init_range=self.embedding_init_range,
@@ -74,6 +78,7 @@ class LstmVae(LatentModel):
         delta: float,
         samples: int,
         average: bool,
+        charge: Charge,
         linear_bias: bool,
         init_range: float,
         embedding_init_range: float | None,
@@ -83,6 +88,7 @@ class LstmVae(LatentModel):
         self.decoder = decoder
         self.to_mean = nn.Linear(encoder.lstm.hidden_size, latent_dim, bias=linear_bias)
         self.to_log_variance = nn.Linear(encoder.lstm.hidden_size, latent_dim, bias=linear_bias)
+        self.charge = charge
         self.inputs = inputs
         self.latent_dim = latent_dim
         self.largest_log_variance = largest_log_variance(delta / latent_dim) if delta > 0.0 else None
@@ -111,6 +117,9 @@ class LstmVae(LatentModel):
         inputs = self.inputs(tokens, self.training, generator)
         log_p: Tensor = self.decoder(inputs, tokens, latents, generator, equal_weights=equal_weights)
         return log_p
+
+    def reader(self, latents: Tensor) -> Reader:
+        return LstmReader(self.decoder, latents, self.inputs)
 
     @property
     def operations_per_token(self) -> float:

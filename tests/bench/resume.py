@@ -14,10 +14,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from sweep.config import TrialConfig
+from sweep.jobs import RESULT
 from sweep.plan import make_plan
 from sweep.record import SweepRecord
 from sweep.spec import SweepSpec
-from sweep.store import RESULT, TrialStore
+from sweep.store import TrialStore
 from sweep.trial import run_trial
 
 SPEC = """

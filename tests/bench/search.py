@@ -25,7 +25,7 @@ from sweep.claims import Launch
 from sweep.launch import Cluster, cluster, launch
 from sweep.plan import make_plan
 from sweep.points import read_points
-from sweep.progress import Progress
+from sweep.progress import Progress, of_training
 from sweep.queue import TrialQueue
 from sweep.record import RECORD_VERSION, TrialResult
 from sweep.run import default_storage
@@ -84,7 +84,7 @@ def search(
     spec.write_text(SPEC.replace("NAME", name).replace("cell: {}", f"repetition: {{{labels}}}"))
     plan = make_plan(SweepSpec.load(str(spec), overrides), folder / "corpora")
     store = TrialStore(folder / name)
-    with Launch(store.launches, name) as this, Progress([], plan.costs, Console(quiet=True)) as progress:
+    with Launch(store.launches, name) as this, Progress([], plan.costs, Console(quiet=True), of_training) as progress:
         source = Search(plan, store, default_storage(store.location), None, print)
         queue = TrialQueue([], store, plan.fields.retry, [progress], this.id, plan.bytes_needed, source)
         launch(queue, store, folder / "corpora", where, this, 60.0, work)

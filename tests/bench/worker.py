@@ -18,8 +18,9 @@ from data.batch import Batch, sequential_batches
 from data.corpus import Split
 from model import host
 from model.core import LatentModel
+from model.draws import Draws
 from model.evaluate import EvaluateConfig, evaluate
-from model.importance import importance_nll
+from model.importance import importance_weighted
 from model.objectives.elbo import Config as Elbo
 from model.precision import Precision, at_precision
 from model.randomness import generator
@@ -74,7 +75,9 @@ def our_tasks(case: Case) -> dict[str, Work]:
         assert isinstance(model, LatentModel)
         tokens = batches[-1][:IW_SENTENCES]
         at_once = EvaluateConfig().tokens_at_once
-        importance_nll(model, tokens, IW_DRAWS, generator(0, "weigh"), tokens_at_once=at_once)
+        for number, sentence in enumerate(tokens.split(1)):  # as an evaluation does with so many draws
+            noise = Draws(model, [number], 0, "weigh", tokens.device)
+            importance_weighted(model, sentence, IW_DRAWS, noise, torch.zeros(0), tokens_at_once=at_once)
         return len(tokens)
 
     def measure() -> float:

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from sweep.claims import Launch
-from sweep.store import RESULT, TrialStore
+from sweep.jobs import RESULT
+from sweep.store import TrialStore
 from tests.contracts.conftest import Server
 from tests.faults.chaos import Sweep, Undisturbed, ended, kill, wait_for
 from tests.here import sweep_here

@@ -46,7 +46,7 @@ import torch
 from torch import Tensor, nn
 
 from data.vocabulary import Vocabulary
-from model.core import Bound, ModelConfig, TextModel
+from model.core import Bound, ModelConfig, Reader, TextModel
 
 
 class Config(ModelConfig):
@@ -76,9 +76,23 @@ class Unigram(TextModel):
         rec = -log_p[tokens].sum(dim=1)
         return Bound(rec, rec.new_zeros(len(rec), 0), latents=0)
 
+    def reader(self, latents: Tensor) -> Reader:
+        return UnigramReader(self.linear.weight[:, 0].log_softmax(dim=0), len(latents))
+
     @property
     def operations_per_token(self) -> float:
         return float(self.linear.weight.numel())
+
+
+class UnigramReader(Reader):
+    def __init__(self, log_p: Tensor, rows: int):
+        self.log_p, self.rows = log_p, rows
+
+    def read(self, words: Tensor) -> Tensor:
+        return self.log_p.expand(self.rows, -1)
+
+    def keep(self, rows: Tensor) -> None:
+        self.rows = len(rows)
 ''',
     "conf/model/unigram.yaml": "kind: unigram\n",
     "model/schedules/stairs.py": '''

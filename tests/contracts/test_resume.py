@@ -13,8 +13,9 @@ import pytest
 
 from sweep.claims import Launch
 from sweep.config import TrialConfig, kinds
+from sweep.outcome import Right, StoppedError
 from sweep.store import TrialStore
-from sweep.trial import Right, StoppedError, run_trial
+from sweep.trial import run_trial
 from sweep.verify import differences, numbers
 
 COMMON = {

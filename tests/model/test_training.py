@@ -96,7 +96,7 @@ def poisoned(training: Training, bad: set[int]) -> Training:
     def bound(tokens: Tensor, noise: Tensor, source: torch.Generator) -> Bound:
         found = plain_bound(tokens, noise, source)
         is_bad = model.training and next(step) in bad
-        return Bound(found.rec * math.nan, found.kl_terms, found.latents) if is_bad else found
+        return Bound(found.rec * math.nan, found.kl_terms, found.latents, found.charged_terms) if is_bad else found
 
     model.bound = bound  # type: ignore[method-assign]
     return training
