@@ -12,9 +12,10 @@ from sweep.claims import Launch
 from sweep.config import TrialConfig
 from sweep.ending import ended_in_good_order
 from sweep.exits import INTERRUPTED, told
+from sweep.outcome import Right
 from sweep.record import EpochRecord, TrialResult
 from sweep.store import TrialStore
-from sweep.trial import Right, default_device, describe, run_trial
+from sweep.trial import default_device, describe, run_trial
 
 GRACE_SECONDS = 60.0
 

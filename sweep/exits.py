@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from sweep.claims import TakenError
-from sweep.store import SupersededError
-from sweep.trial import StoppedError, TrialFailedError
+from sweep.jobs import SupersededError
+from sweep.outcome import StoppedError, TrialFailedError
 
 DONE, SOME_FAILED, USAGE, INTERRUPTED = 0, 1, 2, 3
 """All trials done; some failed; a mistake in what was asked for; not at its end, the same command continues."""

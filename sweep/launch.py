@@ -20,11 +20,15 @@ import torch
 from sweep.claims import Launch, TakenError, watched_stop
 from sweep.config import TrialConfig
 from sweep.ending import ended_in_good_order
+from sweep.evaluation import EvaluationSettings
+from sweep.jobs import SupersededError
+from sweep.measuring import run_evaluation
+from sweep.outcome import NoRoomError, Right, StoppedError, TrialFailedError
 from sweep.queue import TrialQueue
 from sweep.record import EpochRecord, FailureKind
 from sweep.spec import Resources
-from sweep.store import SupersededError, TrialStore
-from sweep.trial import NoRoomError, Right, StoppedError, TrialFailedError, run_trial
+from sweep.store import TrialStore
+from sweep.trial import run_trial
 
 # Read by Ray when it is imported.
 _ENVIRONMENT = {
@@ -112,7 +116,7 @@ def _fit_resources(resources: Resources) -> Cluster:
 
 
 def launch(
-    queue: TrialQueue,
+    queue: TrialQueue[Any],
     store: TrialStore,
     corpora: Path,
     where: Cluster,
@@ -120,11 +124,11 @@ def launch(
     grace_seconds: float,
     work: Callable[[Mapping[str, Any]], None] | None = None,
 ) -> None:
-    """Train the trials of a queue on the cluster; returns when none runs any more. Their ends are in the store.
+    """Work through a queue on the cluster; returns when nothing runs any more. What came of it is in the store.
 
     Ctrl-C, SIGTERM or a request to stop ends it in good order: no trial is started, and those that run have
     `grace_seconds` to leave a checkpoint. A second signal ends it at once.
-    work: what a worker does with a trial; training it, by default.
+    work: what a worker does with an assignment; `train`, by default.
     """
     assignment = {
         "results": str(store.files),  # absolute: a worker may have another working directory
@@ -134,7 +138,7 @@ def launch(
     }
     with tempfile.TemporaryDirectory(prefix="sweep-") as scratch:
         tuner = tune.Tuner(
-            tune.with_resources(work or _work, lambda assigned: _share(where, assigned)),
+            tune.with_resources(work or train, lambda assigned: _share(where, assigned)),
             tune_config=tune.TuneConfig(
                 search_alg=_Handout(queue, this, assignment),
                 num_samples=-1,
@@ -167,28 +171,57 @@ def _share(where: Cluster, assigned: Mapping[str, Any]) -> dict[str, float]:
     return {"cpu": where.cpu, "gpu": max(1.0, where.gpu)} if where.gpu else {"cpu": where.node_cpu, "gpu": 0.0}
 
 
-def _work(assignment: Mapping[str, Any]) -> None:
-    """What a worker does with one trial. Whatever the store or its other launches know of is not raised."""
-    config = TrialConfig.parse(assignment["config"])
+def train(assignment: Mapping[str, Any]) -> None:
+    """What a worker does with a trial that is to be trained."""
+
+    def work(store: TrialStore, device: str, right: Right) -> None:
+        run_trial(
+            TrialConfig.parse(assignment["config"]),
+            store,
+            Path(assignment["corpora"]),
+            device=device,
+            threads=_threads(assignment),
+            # Ends by SystemExit when the trial is not wanted any more, which must arrive where it came from.
+            on_epoch=lambda record: tune.report({"epoch": asdict(record)}),
+            right=right,
+            key=assignment["key"],
+        )
+
+    _as_asked(assignment, work)
+
+
+def evaluate(assignment: Mapping[str, Any]) -> None:
+    """What a worker does with a trial that is to be evaluated: its config are the settings of that."""
+
+    def work(store: TrialStore, device: str, right: Right) -> None:
+        run_evaluation(
+            EvaluationSettings.model_validate(assignment["config"]),
+            store,
+            assignment["key"],
+            Path(assignment["corpora"]),
+            device=device,
+            threads=_threads(assignment),
+            right=right,
+        )
+
+    _as_asked(assignment, work)
+
+
+def _as_asked(assignment: Mapping[str, Any], work: Callable[[TrialStore, str, Right], None]) -> None:
+    """Work until it is done or its launch is to stop. What the store or its other launches know of is not raised."""
     store = TrialStore(assignment["results"])
     device = "cuda" if torch.cuda.is_available() and ray.get_gpu_ids() else "cpu"
     with watched_stop(store.launches, assignment["launch"]) as stop:
         if stop.is_set():
             return
         with contextlib.suppress(TrialFailedError, SupersededError, TakenError, StoppedError, NoRoomError):
-            run_trial(
-                config,
-                store,
-                Path(assignment["corpora"]),
-                device=device,
-                threads=max(1, int(assignment["threads"])),
-                # Ends by SystemExit when the trial is not wanted any more, which must arrive where it came from.
-                on_epoch=lambda record: tune.report({"epoch": asdict(record)}),
-                right=Right(assignment["launch"], stop),
-                key=assignment["key"],
-            )
+            work(store, device, Right(assignment["launch"], stop))
     if device == "cuda":
         torch.cuda.empty_cache()  # the next trial may be another process's
+
+
+def _threads(assignment: Mapping[str, Any]) -> int:
+    return max(1, int(assignment["threads"]))
 
 
 def on_each_node(address: str, function: Callable[..., _Answer], *arguments: object) -> dict[str, _Answer]:
@@ -209,7 +242,7 @@ def on_each_node(address: str, function: Callable[..., _Answer], *arguments: obj
 class _Handout(Searcher):  # type: ignore[misc]  # ray is untyped
     """The queue as Tune sees it: a search algorithm that suggests each waiting trial once."""
 
-    def __init__(self, queue: TrialQueue, this: Launch, assignment: Mapping[str, Any]):
+    def __init__(self, queue: TrialQueue[Any], this: Launch, assignment: Mapping[str, Any]):
         super().__init__()
         self._queue = queue
         self._this = this
@@ -241,7 +274,7 @@ class _Handout(Searcher):  # type: ignore[misc]  # ray is untyped
 class _Judge(tune.Stopper):  # type: ignore[misc]  # ray is untyped
     """The queue as Tune asks it, at each epoch, whether a trial is to stop."""
 
-    def __init__(self, queue: TrialQueue):
+    def __init__(self, queue: TrialQueue[Any]):
         self._queue = queue
 
     def __getstate__(self) -> dict[str, Any]:
@@ -259,7 +292,7 @@ class _Judge(tune.Stopper):  # type: ignore[misc]  # ray is untyped
 class _Relay(tune.Callback):  # type: ignore[misc]  # ray is untyped
     """Tune's events as the queue's."""
 
-    def __init__(self, queue: TrialQueue):
+    def __init__(self, queue: TrialQueue[Any]):
         self._queue = queue
 
     def __getstate__(self) -> dict[str, Any]:

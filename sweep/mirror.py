@@ -15,6 +15,8 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from sweep.evaluation import Evaluation
+from sweep.mlflow_values import measured_metrics, metrics_of_test
 from sweep.places import local_folder
 from sweep.record import EpochRecord, SweepRecord, TrialFailure, TrialResult, WantedTrial
 from sweep.store import TrialStore
@@ -66,6 +68,7 @@ class Mirror:
         self._store = store
         self._notes: SimpleQueue[_Note] = SimpleQueue()
         self._tests: dict[str, Mapping[str, float]] = {}
+        self._measured: dict[str, Mapping[str, float]] = {}
         self._finished = 0.0
         self._closing = threading.Event()
         # Whatever the interpreter's end finds unfinished is abandoned, and written by the next launch.
@@ -99,9 +102,16 @@ class Mirror:
 
     def finished(self, trial: WantedTrial, result: TrialResult, can_wait: bool = False) -> None:
         """Also for trials that were done before, which can wait: that adds nothing to a run that is complete."""
-        self._tests[trial.key] = result.test
+        self._tests[trial.key] = metrics_of_test(result)
         self._finished = max(self._finished, result.finished)
         self._note(trial.key, lambda experiment: experiment.finish(trial, result), can_wait)
+
+    def evaluated(self, trial: WantedTrial, evaluation: Evaluation) -> None:
+        """What was measured after the training, of a trial that is `finished` or was."""
+        self._measured[trial.key] = measured_metrics(evaluation)
+        self._finished = max(self._finished, evaluation.finished)
+        # After the note of its end, which makes its run.
+        self._note(f"{trial.key} measured", lambda experiment: experiment.measure(trial, evaluation), can_wait=True)
 
     def failed(self, trial: WantedTrial, failure: TrialFailure) -> None:
         self._note(trial.key, lambda experiment: experiment.fail(trial, failure))
@@ -133,7 +143,8 @@ class Mirror:
         trials: of the sweep as it ends, if it has grown.
         """
         wanted = self._record.trials if trials is None else trials
-        self._note(" summaries", lambda experiment: experiment.summarise(wanted, self._tests, self._finished))
+        found = self._tests, self._measured
+        self._note(" summaries", lambda experiment: experiment.summarise(wanted, *found, self._finished))
         self._note(" tables", lambda experiment: experiment.keep(tables))
         self._note(" killed", lambda experiment: experiment.kill())
         self._closing.set()

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean, stdev
 from typing import Any
 
+from sweep.evaluation import Evaluation
 from sweep.record import EpochRecord, TrialResult, WantedTrial
 
 MEASURED = ("nll", "nelbo_paper", "rec", "kl", "ppl", "ppl_paper")
@@ -32,10 +33,16 @@ def final_metrics(result: TrialResult) -> dict[str, float]:
     """`best/…`, validation at the best epoch, since MLflow shows a metric's last value; and test at that epoch."""
     return {
         **_measured("best", result.valid),
-        **_measured("test", result.test),
+        **metrics_of_test(result),
         "cost/seconds": result.cost["seconds"],
         "cost/parameters": result.parameters,
     }
+
+
+def measured_metrics(evaluation: Evaluation) -> dict[str, float]:
+    """What was measured after the training, apart from the training's own numbers, which had other draws."""
+    valid = {f"valid_{name}": value for name, value in evaluation.valid.items()}
+    return {f"measured/{name}": value for name, value in {**valid, **evaluation.test}.items()}
 
 
 def _measured(split: str, metrics: Mapping[str, float], names: Sequence[str] = MEASURED) -> dict[str, float]:
@@ -64,21 +71,30 @@ def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     return values
 
 
-def summaries(trials: Iterable[WantedTrial], tests: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float]]:
-    """By cell, over the trials that `tests` has: mean, sample standard deviation (from two on) and n."""
-    cells: dict[str, list[Mapping[str, float]]] = defaultdict(list)
+def summaries(trials: Iterable[WantedTrial], *found: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float]]:
+    """By cell, of its trials that the first of `found` has: mean, sample standard deviation (from two on) and n.
+
+    found: metrics by trial key, each with names of its own. What not all of those trials have is left out: a mean over
+    some of the seeds is of something else.
+    """
+    cells: dict[str, list[dict[str, float]]] = defaultdict(list)
     for trial in trials:
-        if trial.key in tests:
-            cells[trial.cell].append(tests[trial.key])
+        if trial.key in found[0]:
+            each = [metrics.get(trial.key, {}) for metrics in found]
+            cells[trial.cell].append({name: value for some in each for name, value in some.items()})
     return {cell: _summary(each) for cell, each in cells.items()}
 
 
-def _summary(tests: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    summary = {"n": float(len(tests))}
-    for name in MEASURED:
-        if all(name in test for test in tests):
-            column = [test[name] for test in tests]
-            summary[f"test/{name}_mean"] = fmean(column)
+def _summary(trials: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    summary = {"n": float(len(trials))}
+    for name in dict.fromkeys(name for trial in trials for name in trial):
+        if all(name in trial for trial in trials):
+            column = [trial[name] for trial in trials]
+            summary[f"{name}_mean"] = fmean(column)
             if len(column) > 1:
-                summary[f"test/{name}_std"] = stdev(column)
+                summary[f"{name}_std"] = stdev(column)
     return summary
+
+
+def metrics_of_test(result: TrialResult) -> dict[str, float]:
+    return _measured("test", result.test)

@@ -11,6 +11,7 @@ from pydantic import ValidationError as PydanticError
 from data.cache import load
 from data.corpus import Corpus, CorpusConfig
 from sweep.config import ConfigError, TrialConfig, explain, trial_key
+from sweep.evaluation import Evaluation
 from sweep.record import State, SweepRecord, TrialResult, WantedTrial
 from sweep.search_plan import plan_studies
 from sweep.spec import Cell, SpecFields, SweepSpec
@@ -122,12 +123,16 @@ def plan_again(record: SweepRecord, corpora: Path) -> Plan:
                 f"sweep '{record.name}': the search of {study.cell} was begun on another corpus than this "
                 f"'{corpus.title}'; run the sweep's spec again, which searches anew"
             )
+    return Plan(record, fields_of(record), loaded, costs, parameters)
+
+
+def fields_of(record: SweepRecord) -> SpecFields:
+    """What was launched besides the trials. Raises ValueError when this program does not understand it any more."""
     written = {key: value for key, value in record.document.items() if key != "last"}
     try:
-        fields = SpecFields.model_validate(written, strict=True)
+        return SpecFields.model_validate(written, strict=True)
     except PydanticError as error:
         raise ValueError(f"sweep '{record.name}': {explain(error, SpecFields, written)}; run its spec again") from None
-    return Plan(record, fields, loaded, costs, parameters)
 
 
 def _cost(spec: SweepSpec, cell: Cell, config: TrialConfig, corpus: Corpus) -> tuple[float, int]:
@@ -144,6 +149,7 @@ def _checked(config: TrialConfig, corpus: Corpus) -> Corpus:
         with torch.device("meta"):
             model = config.model.build(corpus.vocabulary)
             config.objective.check(model)
+            config.train.check(model)
             config.update.build(model)
     except (ValueError, RuntimeError) as error:  # of PyTorch: sizes whose product is beyond 64 bits
         raise ValueError(str(error).splitlines()[0]) from None
@@ -170,3 +176,9 @@ def count_states(states: Mapping[str, State]) -> dict[str, int]:
 def results_of(record: SweepRecord, store: TrialStore) -> dict[str, TrialResult]:
     """Results of the sweep's done trials by key."""
     return store.results(trial.key for trial in record.trials)
+
+
+def evaluations_of(record: SweepRecord, store: TrialStore) -> dict[str, Evaluation]:
+    """By key, of the sweep's trials that were evaluated as the sweep last was."""
+    settings = store.evaluated(record.name)
+    return {} if settings is None else store.evaluations(settings).results(record.wanted)

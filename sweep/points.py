@@ -7,8 +7,9 @@ from itertools import count, takewhile
 from typing import Any, Literal
 
 from data.files import Files
+from sweep.jobs import each
 from sweep.record import SweepRecord, WantedTrial, seal, unseal
-from sweep.store import TrialStore, each
+from sweep.store import TrialStore
 
 
 @dataclass(frozen=True)

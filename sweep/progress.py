@@ -2,9 +2,10 @@
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Generic
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -13,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sweep.record import EpochRecord, TrialFailure, TrialResult, WantedTrial
+from sweep.roles import Found
 
 MAX_RUNNING_SHOWN = 16
 SUMMARY_SECONDS = 60.0
@@ -70,10 +72,21 @@ class Tally:
         return "  ".join([*parts, f"ETA {duration(eta)}" if eta is not None else "ETA unknown"])
 
 
-class Progress:
-    """An observer of a launch; a context while it is shown. Does nothing but remember and print."""
+class Progress(Generic[Found]):
+    """An observer of a launch; a context while it is shown. Does nothing but remember and print.
 
-    def __init__(self, trials: Sequence[WantedTrial], costs: Mapping[str, float], console: Console, more: int = 0):
+    describe: what a trial came to, in a few words. costs, more: as in `Tally`.
+    """
+
+    def __init__(
+        self,
+        trials: Sequence[WantedTrial],
+        costs: Mapping[str, float],
+        console: Console,
+        describe: Callable[[Found], str],
+        more: int = 0,
+    ):
+        self._describe = describe
         self._tally = Tally(trials, costs, more)
         self._console = console
         self._lock = threading.RLock()
@@ -81,7 +94,7 @@ class Progress:
         self._ended = threading.Event()
         self._summaries = threading.Thread(target=self._summarise, daemon=True)
 
-    def __enter__(self) -> "Progress":
+    def __enter__(self) -> "Progress[Found]":
         if self._console.is_terminal:
             self._live.start()
         else:
@@ -95,20 +108,19 @@ class Progress:
 
     def started(self, trial: WantedTrial) -> None:
         with self._lock:
-            self._tally.running.setdefault(trial.key, _Running(trial, trial.config["train"]["epochs"]))
+            self._tally.running.setdefault(trial.key, _Running(trial, _epochs(trial)))
 
     def epoch(self, trial: WantedTrial, record: EpochRecord) -> None:
         with self._lock:
-            self._tally.running.setdefault(trial.key, _Running(trial, trial.config["train"]["epochs"])).record = record
+            self._tally.running.setdefault(trial.key, _Running(trial, _epochs(trial))).record = record
 
-    def finished(self, trial: WantedTrial, result: TrialResult) -> None:
+    def finished(self, trial: WantedTrial, result: Found) -> None:
         with self._lock:
             self._tally.running.pop(trial.key, None)
             self._tally.done.add(trial.key)
             tally = str(self._tally)
         if not self._console.is_terminal:
-            valid, seconds = result.valid["nelbo_paper"], duration(result.cost["seconds"])
-            self._say(f"{trial.name}: valid {valid:.2f} nats in {len(result.history)} epochs, {seconds}  [{tally}]")
+            self._say(f"{trial.name}: {self._describe(result)}  [{tally}]")
 
     def failed(self, trial: WantedTrial, failure: TrialFailure) -> None:
         with self._lock:
@@ -158,10 +170,21 @@ class Progress:
             return Group(Text(str(self._tally)), bar, table)
 
 
+def of_training(result: TrialResult) -> str:
+    valid, seconds = result.valid["nelbo_paper"], duration(result.cost["seconds"])
+    return f"valid {valid:.2f} nats in {len(result.history)} epochs, {seconds}"
+
+
+def _epochs(trial: WantedTrial) -> int:
+    """That it will be trained; 0 where its work does not come in epochs."""
+    train = trial.config.get("train")
+    return int(train["epochs"]) if train else 0
+
+
 def _columns(running: _Running) -> tuple[str, str, str]:
     record = running.record
     if record is None:
-        return f"0/{running.epochs}", "–", "–"
+        return f"0/{running.epochs}" if running.epochs else "–", "–", "–"
     valid = record.valid
     return f"{record.epoch}/{running.epochs}", f"{valid['nelbo_paper']:.2f}", f"{valid['ppl_paper']:.1f}"
 

@@ -6,11 +6,12 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any, Generic
 
+from sweep.jobs import Jobs, Record
 from sweep.record import EpochRecord, FailureKind, TrialFailure, WantedTrial
 from sweep.roles import Nothing, Observer, Source
 from sweep.spec import RetryPolicy
-from sweep.store import TrialStore
 
 PAUSE = 2.0
 """Seconds before a trial is looked at again that another launch trains, or for which there was no room."""
@@ -39,7 +40,7 @@ class _Turn:
         return self.shortages > 0
 
 
-class TrialQueue:
+class TrialQueue(Generic[Record]):
     """Trials in the order in which they should start. Everything it knows of them it reads from the store.
 
     launch: on whose behalf. needs: bytes that a trial, by its key, takes of the store while it runs. source: of further
@@ -49,15 +50,15 @@ class TrialQueue:
     def __init__(
         self,
         trials: Iterable[WantedTrial],
-        store: TrialStore,
+        store: Jobs[Record],
         policy: RetryPolicy,
-        observers: Iterable[Observer],
+        observers: Iterable[Observer[Record]],
         launch: str,
         needs: Callable[[str], int],
-        source: Source | None = None,
+        source: Source[Record] | None = None,
     ):
         self._waiting = deque(_turns(list(trials), store))
-        self._source = source or Nothing()
+        self._source: Source[Record] = source or Nothing()
         self._under_way: dict[str, _Turn] = {}
         self._store = store
         self._policy = policy
@@ -265,12 +266,12 @@ class TrialQueue:
             f"the store could not be used ({_last_line(''.join(traceback.format_exception_only(error)))}); trying on"
         )
 
-    def _tell(self, event: Callable[[Observer], None]) -> None:
+    def _tell(self, event: Callable[[Observer[Record]], None]) -> None:
         for observer in self._observers:
             event(observer)
 
 
-def _turns(trials: Sequence[WantedTrial], store: TrialStore) -> list[_Turn]:
+def _turns(trials: Sequence[WantedTrial], store: Jobs[Any]) -> list[_Turn]:
     states = store.states(trial.key for trial in trials)
     failures = {key: store.failure(key) for key, state in states.items() if state == "failed"}
     return [_Turn(trial, failures.get(trial.key)) for trial in trials]

@@ -1,17 +1,20 @@
 """Whom the queue talks to: those who watch a launch, and whoever has more trials for it."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
-from sweep.record import EpochRecord, TrialFailure, TrialResult, WantedTrial
+from sweep.record import EpochRecord, TrialFailure, WantedTrial
+
+Found = TypeVar("Found", contravariant=True)
+"""What the work on a trial comes to: the result of its training, or of its evaluation."""
 
 
-class Observer(Protocol):
+class Observer(Protocol[Found]):
     """Whoever watches a launch. Called from Tune's loop: it must neither block nor raise."""
 
     def started(self, trial: WantedTrial) -> None: ...
     def epoch(self, trial: WantedTrial, record: EpochRecord) -> None: ...
-    def finished(self, trial: WantedTrial, result: TrialResult) -> None: ...
+    def finished(self, trial: WantedTrial, result: Found) -> None: ...
     def failed(self, trial: WantedTrial, failure: TrialFailure) -> None: ...
     def returned(self, trial: WantedTrial) -> None:
         """It waits again, whatever it had come to."""
@@ -22,7 +25,7 @@ class Observer(Protocol):
     def said(self, sentence: str) -> None: ...
 
 
-class Source(Protocol):
+class Source(Protocol[Found]):
     """Whoever has more trials while a launch goes on, because they depend on what others come to."""
 
     @property
@@ -38,7 +41,7 @@ class Source(Protocol):
     def epoch(self, trial: WantedTrial, record: EpochRecord) -> bool:
         """Take in an epoch; whether the trial is to go on."""
 
-    def finished(self, trial: WantedTrial, result: TrialResult) -> None: ...
+    def finished(self, trial: WantedTrial, result: Found) -> None: ...
     def failed(self, trial: WantedTrial) -> None:
         """It is not tried again in this launch."""
 
@@ -57,7 +60,7 @@ class Nothing:
     def epoch(self, trial: WantedTrial, record: EpochRecord) -> bool:
         return True
 
-    def finished(self, trial: WantedTrial, result: TrialResult) -> None:
+    def finished(self, trial: WantedTrial, result: Any) -> None:
         """Nothing depends on it."""
 
     def failed(self, trial: WantedTrial) -> None:

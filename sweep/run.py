@@ -3,7 +3,7 @@
 import json
 import math
 import threading
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,13 +13,15 @@ from rich.console import Console
 
 from sweep.claims import Launch
 from sweep.exits import DONE, INTERRUPTED, SOME_FAILED
+from sweep.layout import Table
+from sweep.measures import columns_of
 from sweep.mirror import Mirror
 from sweep.places import local_folder
-from sweep.plan import Plan, count_states, results_of
+from sweep.plan import Plan, count_states, evaluations_of, results_of
 from sweep.points import searched
-from sweep.progress import Progress
+from sweep.progress import Progress, of_training
 from sweep.queue import TrialQueue
-from sweep.record import State, SweepRecord, WantedTrial
+from sweep.record import State, SweepRecord, TrialResult, WantedTrial
 from sweep.render import FORMATS, render
 from sweep.roles import Observer
 from sweep.spec import Resources
@@ -78,14 +80,17 @@ def run(
     uri = options.tracking_uri
     mirror = None if uri is None else Mirror(uri, record, store)
     with (
-        nullcontext() if is_over else _cluster(plan.fields.resources, options) as where,
+        nullcontext() if is_over else open_cluster(plan.fields.resources, options) as where,
         Launch(store.launches, record.name, mirror.news if mirror else dict) as this,
     ):
         store.lead(record.name, this)
         store.record(record)
         if from_scratch:
             store.forget(trial.key for trial in missing)
-        opening = threading.Thread(target=_open, args=(mirror, plan, store, states, console), name="open-mirror")
+        done = [key for key, state in states.items() if state == "done"]
+        opening = threading.Thread(
+            target=open_mirror, args=(mirror, plan.record, store, done, console), name="open-mirror"
+        )
         opening.start()
         try:
             if where is not None:
@@ -96,14 +101,12 @@ def run(
                 record = search.record
                 store.record(record)
             tables = write_tables(record, store)
-            if mirror is not None:
-                _warn(console, mirror.close(tables, HURRY if this.stop.is_set() else math.inf, record.trials))
-                store.sweep(record.name).publish(MIRROR, json.dumps(mirror.news()).encode())
+            close_mirror(mirror, record, store, tables, HURRY if this.stop.is_set() else math.inf, console)
     is_complete = search is None or search.is_complete
     return exit_code(record, store) if is_complete else INTERRUPTED
 
 
-def _cluster(resources: Resources, options: RunOptions) -> AbstractContextManager["Cluster"]:
+def open_cluster(resources: Resources, options: RunOptions) -> AbstractContextManager["Cluster"]:
     # Ray takes seconds to import, which a sweep that is done need not pay.
     from sweep.launch import cluster
 
@@ -133,18 +136,35 @@ def default_storage(results: str | Path) -> str:
     return f"sqlite:///{folder / 'optuna.db'}"
 
 
-def _open(mirror: Mirror | None, plan: Plan, store: TrialStore, states: Mapping[str, State], console: Console) -> None:
-    """Open the mirror while the trials start, and give it those that earlier launches finished."""
+def open_mirror(
+    mirror: Mirror | None, record: SweepRecord, store: TrialStore, done: Iterable[str], console: Console
+) -> None:
+    """Open the mirror while the work starts, and give it what earlier launches finished, of `done` trials."""
     if mirror is None:
         return
     _warn(console, mirror.open())
     try:
-        others = {trial.key: trial for _, trial in searched(store, plan.record)}
-        done = [key for key, state in states.items() if state == "done"]
+        others = {trial.key: trial for _, trial in searched(store, record)}
         for key, result in store.results([*done, *others]).items():
-            mirror.finished(plan.record.wanted.get(key) or others[key], result, can_wait=True)
+            mirror.finished(record.wanted.get(key) or others[key], result, can_wait=True)
+        for key, evaluation in evaluations_of(record, store).items():
+            mirror.evaluated(record.wanted[key], evaluation)
     except (ValueError, OSError) as error:
         _warn(console, str(error))
+
+
+def close_mirror(
+    mirror: Mirror | None,
+    record: SweepRecord,
+    store: TrialStore,
+    tables: Sequence[str],
+    within: float,
+    console: Console,
+) -> None:
+    """Have the mirror write what is left, for so many seconds, and keep how far behind it is then."""
+    if mirror is not None:
+        _warn(console, mirror.close(tables, within, record.trials))
+        store.sweep(record.name).publish(MIRROR, json.dumps(mirror.news()).encode())
 
 
 def _train(
@@ -166,15 +186,29 @@ def _train(
             console,
             f"searches have at most {most} suggestions under way, for {where.slots} slots; raise search.at_once",
         )
-    with Progress(missing, plan.costs, console, more) as progress:
-        observers: list[Observer] = [progress, *([mirror] if mirror else [])]
+    with Progress(missing, plan.costs, console, of_training, more) as progress:
+        observers: list[Observer[TrialResult]] = [progress, *([mirror] if mirror else [])]
         queue = TrialQueue(missing, store, fields.retry, observers, this.id, plan.bytes_needed, search)
         launch(queue, store, corpora, where, this, fields.grace_seconds)
 
 
+def tables_of(
+    record: SweepRecord,
+    store: TrialStore,
+    done: Mapping[str, TrialResult],
+    columns: str = "paper",
+    paper: bool = False,
+) -> list[Table]:
+    """The sweep's comparison tables from all that the store has of it. done: results by key. columns: as typed."""
+    states = store.states(key for key in record.wanted if key not in done)
+    failed = [key for key, state in states.items() if state == "failed"]
+    evaluations = evaluations_of(record, store)
+    return comparison_tables(record, done, evaluations, paper=paper, columns=columns_of(columns), failed=failed)
+
+
 def write_tables(record: SweepRecord, store: TrialStore) -> list[str]:
     """The sweep's comparison tables in every format, in its folder of the store; their names."""
-    tables = comparison_tables(record, results_of(record, store))
+    tables = tables_of(record, store, results_of(record, store))
     names = []
     for form in FORMATS:
         names.append(f"table.{'txt' if form == 'text' else form}")

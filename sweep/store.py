@@ -7,49 +7,40 @@
                     log.txt           one line an epoch, and warnings
                     failure.json      why it stopped, or
                     result.json       what it found; written last, its existence means done
+                    reading/          what was read from its latent space
+                    evaluations/<id>/ what its weights were measured to be later, by the same rules; see jobs.py
 <root>/sweeps/<name>/sweep.json       the sweep as last launched
                      drivers/         who may launch it: the newest driver
                      studies/         what its searches have suggested; see points.py
+                     evaluation.json  how its trials were last evaluated
                      table.*          its tables
                      figures/         its figures
 <root>/studies/                       how Optuna's storage knows those searches
 <root>/launches/                      processes that train here, while they live
 """
 
-import json
-import logging
-from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
 
-from safetensors.torch import save
+from safetensors import SafetensorError
+from safetensors.torch import load
 from torch import Tensor
 
 from data.files import Files
-from model.checkpoint import read_state
 from sweep import claims
-from sweep.claims import Claim, Launch, LaunchFacts
+from sweep.claims import Launch, LaunchFacts
+from sweep.evaluation import Evaluation, EvaluationSettings
+from sweep.jobs import RESULT, WEIGHTS, Jobs
 from sweep.places import files_at
-from sweep.record import State, SweepRecord, TrialFailure, TrialResult
+from sweep.record import SweepRecord, TrialResult
 
-CONFIG, RESULT, FAILURE, WEIGHTS, LOG = "config.json", "result.json", "failure.json", "weights.safetensors", "log.txt"
-CHECKPOINT, ATTEMPTS, FIGURES = "checkpoint", "attempts", "figures"
-AT_ONCE = 16
-"""Requests that are under way at a time: an object store answers each in tens of milliseconds."""
-
-_Value = TypeVar("_Value")
-
-
-class SupersededError(RuntimeError):
-    """Another attempt at this trial has begun; this one must stop and leave its files alone."""
+FIGURES, READING, EVALUATIONS, EVALUATION = "figures", "reading", "evaluations", "evaluation.json"
 
 
 @dataclass(frozen=True)
-class TrialStore:
-    """location: a path, or a URI; see places.py."""
+class TrialStore(Jobs[TrialResult]):
+    """The trainings. location: a path, or a URI; see places.py."""
 
     location: str | Path
 
@@ -57,82 +48,33 @@ class TrialStore:
     def files(self) -> Files:
         return files_at(self.location)
 
-    @property
-    def launches(self) -> Files:
-        return self.files.below("launches")
-
     def trial(self, key: str) -> Files:
         return self.files.below(f"trials/{key}")
+
+    def parse(self, text: bytes) -> TrialResult:
+        return TrialResult.from_json(text)
+
+    def weights(self, key: str) -> dict[str, Tensor]:
+        """The best epoch's of a done trial. Raises ValueError when they are not there or damaged, with the way out."""
+        place = f"{self.trial(key)}/{WEIGHTS}"
+        try:
+            return load(self.trial(key).read(WEIGHTS))
+        except (FileNotFoundError, IsADirectoryError, SafetensorError) as error:
+            raise ValueError(f"{place} cannot be read ({error}); remove {RESULT} there to train it again") from None
+
+    def readings(self, key: str) -> list[str]:
+        """Names of the texts that were read from a trial's latent space, in its folder."""
+        return [f"{READING}/{name}" for name in sorted(self.trial(key).names(READING))]
+
+    def evaluations(self, settings: EvaluationSettings) -> "EvaluationStore":
+        return EvaluationStore(self, settings.id)
 
     def sweep(self, name: str) -> Files:
         return self.files.below(f"sweeps/{name}")
 
-    def state(self, key: str) -> State:
-        names = self.trial(key).names()
-        if RESULT in names:
-            return "done"
-        if FAILURE in names:
-            return "failed"
-        return "started" if CHECKPOINT in names else "missing"
-
-    def states(self, keys: Iterable[str]) -> dict[str, State]:
-        """State of each trial: one request a trial, whatever else is in the store."""
-        return each(self.state, keys)
-
-    def result(self, key: str) -> TrialResult:
-        """The result of a done trial. Raises ValueError when its file is damaged, with the way out."""
-        result = self._read_result(key)
-        assert result is not None
-        return result
-
-    def results(self, keys: Iterable[str]) -> dict[str, TrialResult]:
-        """Results of those of `keys` that are done. Raises ValueError when one is damaged, with the way out."""
-        found = each(self._read_result, keys)
-        return {key: result for key, result in found.items() if result is not None}
-
-    def failure(self, key: str) -> TrialFailure:
-        """Why a failed trial failed; of kind `error` when that file is damaged."""
-        try:
-            return TrialFailure.from_json(self.trial(key).read(FAILURE))
-        except (FileNotFoundError, IsADirectoryError, ValueError, TypeError) as error:
-            place = f"{self.trial(key)}/{FAILURE}"
-            return TrialFailure(key, "error", f"{place} is damaged ({error}); the trial can be retried", "", 0, "", 0.0)
-
-    def log(self, key: str) -> str:
-        """The log of a trial; empty before it has any."""
-        try:
-            return self.trial(key).read(LOG).decode(errors="replace")
-        except (FileNotFoundError, IsADirectoryError):
-            return ""
-
-    def progress(self, key: str) -> Mapping[str, Any]:
-        """What the newest checkpoint says besides its tensors: `epoch`, `step` and `history`; empty without one."""
-        return read_state(self.trial(key).below(CHECKPOINT)) or {}
-
-    def holder(self, key: str) -> LaunchFacts | None:
-        """The launch that trains a trial now, if any."""
-        return claims.holder(self.trial(key).below(ATTEMPTS), self.launches)
-
     def driver(self, name: str) -> LaunchFacts | None:
         """The launch that drives a sweep now, if any."""
         return claims.holder(self.sweep(name).below("drivers"), self.launches)
-
-    def begin(self, key: str, config: Mapping[str, Any], launch: str) -> "Attempt":
-        """Start writing a trial, and forget an earlier failure. Raises TakenError when another launch trains it."""
-        files = self.trial(key)
-        claim = claims.take(files.below(ATTEMPTS), launch, self.launches)
-        names = files.names()
-        if CONFIG not in names:
-            files.publish(CONFIG, json.dumps(config, indent=1, sort_keys=True).encode())
-        if FAILURE in names:
-            files.remove(FAILURE)
-        return Attempt(key, files, claim, self.log(key).splitlines())
-
-    def forget(self, keys: Iterable[str]) -> None:
-        """Have unfinished trials start from the beginning; one that a launch trains now is left alone."""
-        for key in keys:
-            if self.holder(key) is None:
-                self.trial(key).remove(CHECKPOINT)
 
     def lead(self, name: str, launch: Launch) -> None:
         """Become a sweep's only driver, until the launch ends. Raises ValueError when it has one that is alive."""
@@ -162,6 +104,22 @@ class TrialStore:
             place = f"{self.sweep(name)}/sweep.json"
             raise ValueError(f"{place} is damaged ({error}); run the sweep's spec again, no trial is lost") from None
 
+    def evaluated(self, name: str) -> EvaluationSettings | None:
+        """How a sweep's trials were last evaluated; None when they never were."""
+        try:
+            return EvaluationSettings.model_validate_json(self.sweep(name).read(EVALUATION))
+        except (FileNotFoundError, IsADirectoryError):
+            return None
+        except ValueError:
+            place = f"{self.sweep(name)}/{EVALUATION}"
+            raise ValueError(
+                f"{place} does not say how trials were evaluated; remove it, and 'sweep evaluate {name}' writes it"
+            ) from None
+
+    def keep_settings(self, name: str, settings: EvaluationSettings) -> None:
+        """Have tables and mirrors show what was measured so."""
+        self.sweep(name).publish(EVALUATION, settings.model_dump_json().encode())
+
     def figures(self, name: str) -> list[str]:
         """Names of a sweep's figures in its folder."""
         return [f"{FIGURES}/{figure}" for figure in sorted(self.sweep(name).names(FIGURES))]
@@ -187,87 +145,24 @@ class TrialStore:
                 f"give another with --results"
             ) from None
 
-    def _read_result(self, key: str) -> TrialResult | None:
-        try:
-            result = TrialResult.from_json(self.trial(key).read(RESULT))
-            if result.key != key:
-                raise ValueError(f"it is that of trial {result.key[:12]}")
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        except (ValueError, TypeError, KeyError, IsADirectoryError) as error:
-            place = f"{self.trial(key)}/{RESULT}"
-            raise ValueError(f"{place} is damaged ({error}); remove it to train this trial again") from None
-        return result
-
 
 @dataclass(frozen=True)
-class Attempt:
-    """The right to write one trial's files, for as long as no newer attempt has taken it. lines: of its log."""
+class EvaluationStore(Jobs[Evaluation]):
+    """The evaluations of trials at some settings. id: of those."""
 
-    key: str
-    files: Files
-    claim: Claim
-    lines: list[str] = field(default_factory=list)
+    store: TrialStore
+    id: str
 
     @property
-    def number(self) -> int:
-        return self.claim.number
+    def files(self) -> Files:
+        return self.store.files
 
-    @property
-    def checkpoints(self) -> Files:
-        return self.files.below(CHECKPOINT)
+    def trial(self, key: str) -> Files:
+        return self.store.trial(key).below(f"{EVALUATIONS}/{self.id}")
 
-    def check(self) -> None:
-        """Raises SupersededError when another attempt has begun: a lost worker can live on for seconds."""
-        if not self.claim.holds():
-            raise SupersededError(f"trial {self.key[:12]} was taken over by a newer attempt")
-
-    def log(self, line: str) -> None:
-        """Whole each time, since an object store cannot append."""
-        self.check()
-        self.lines.append(line)
-        self.files.publish(LOG, "".join(f"{each}\n" for each in self.lines).encode())
-
-    def finish(self, result: TrialResult, weights: Mapping[str, Tensor]) -> None:
-        """Publish weights, then the result; the checkpoints are of no use after."""
-        self.check()
-        self.files.publish(WEIGHTS, save({name: tensor.cpu().contiguous() for name, tensor in weights.items()}))
-        self.files.publish(RESULT, result.to_json().encode())
-        self.files.remove(CHECKPOINT)
-        self.withdraw()
-
-    def fail(self, failure: TrialFailure) -> None:
-        self.check()
-        self.files.publish(FAILURE, failure.to_json().encode())
-        self.claim.give_up()
-
-    def withdraw(self) -> None:
-        """Leave a trial that turned out to be done."""
-        self.files.remove(ATTEMPTS)
-
-    def give_up(self) -> None:
-        """Leave the trial to whoever wants it, as it is."""
-        if self.claim.holds():
-            self.claim.give_up()
-
-
-class AttemptLog(logging.Handler):
-    """Log records as lines of a trial's log."""
-
-    def __init__(self, attempt: Attempt):
-        super().__init__()
-        self._attempt = attempt
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self._attempt.log(self.format(record))
+    def parse(self, text: bytes) -> Evaluation:
+        return Evaluation.from_json(text)
 
 
 def _driven(name: str, owner: LaunchFacts) -> ValueError:
     return ValueError(f"sweep '{name}' is being run by {owner}; wait for it, or end it with 'sweep stop {name}'")
-
-
-def each(ask: Callable[[str], _Value], keys: Iterable[str]) -> dict[str, _Value]:
-    """What is answered for each key, in their order; several are asked at a time."""
-    once = list(dict.fromkeys(keys))
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        return dict(zip(once, pool.map(ask, once), strict=True))

@@ -17,9 +17,11 @@ from typing import Any, TypeVar
 
 from data.files import Files
 from sweep import mlflow_values as values
+from sweep.evaluation import Evaluation
 from sweep.mirror import in_one_line
 from sweep.mlflow_ui import chart_views
 from sweep.places import local_folder
+from sweep.plan import evaluations_of
 from sweep.points import searched
 from sweep.record import EpochRecord, SweepRecord, TrialFailure, TrialResult, WantedTrial
 from sweep.store import TrialStore
@@ -116,6 +118,29 @@ class Experiment:
         self._keep(run, {name: self._store.trial(trial.key) for name in ARTIFACTS})
         self._end(trial.key, "FINISHED", _milliseconds(result.finished))
 
+    def measure(self, trial: WantedTrial, evaluation: Evaluation) -> None:
+        """Add what was measured of a trial after its training to its run, with the settings of that as tags."""
+        run = self._run(trial, _milliseconds(evaluation.finished))
+        found = values.measured_metrics(evaluation)
+        # As text: what is not a number is equal to nothing.
+        changed = {name: value for name, value in found.items() if repr(value) != repr(run.metrics.get(name))}
+        tags = {f"evaluation.{name}": str(value) for name, value in evaluation.settings.items()}
+        new = [RunTag(name, value) for name, value in tags.items() if run.tags.get(name) != value]
+        for some in _slices(list(changed), MAX_METRICS):
+            # Of one step; a correction needs a later time, or MLflow goes on showing the larger of the two.
+            at = time.time() if any(name in run.metrics for name in some) else evaluation.finished
+            self._client.log_batch(run.run_id, metrics=_points({name: changed[name] for name in some}, at, step=0))
+        if new:
+            self._client.log_batch(run.run_id, tags=new)
+        run.metrics, run.tags = {**run.metrics, **found}, {**run.tags, **tags}
+
+    def keep_readings(self, trial: WantedTrial, names: Iterable[str]) -> None:
+        """Files of a done trial's folder as artifacts of its own run; one of the same name is replaced."""
+        run = self._run(trial, _now())
+        self._keep(run, dict.fromkeys(names, self._store.trial(trial.key)))
+        if run.status == "RUNNING":  # it had none: the rest of it comes with the next sync
+            self._end(trial.key, "KILLED", _now())
+
     def fail(self, trial: WantedTrial, failure: TrialFailure) -> None:
         run = self._run(trial, _milliseconds(failure.timestamp))
         text = f"{failure.kind}: {failure.message}"[:5000]
@@ -150,6 +175,7 @@ class Experiment:
         for key, trial in wanted.items():
             if key in results:
                 self.finish(trial, results[key])
+                self.keep_readings(trial, self._store.readings(key))
             elif (state := self._store.state(key)) != "missing":
                 history = [EpochRecord(**record) for record in self._store.progress(key).get("history", ())]
                 self._add(self._run(trial, _milliseconds(history[0].timestamp) if history else _now()), history)
@@ -157,22 +183,31 @@ class Experiment:
                     self.fail(trial, self._store.failure(key))
                 else:
                     self._end(key, "KILLED", _milliseconds(history[-1].timestamp) if history else _now())
-        tests = {key: result.test for key, result in results.items()}
+        evaluations = evaluations_of(self._record, self._store)
+        for key in [key for key in evaluations if key in results]:
+            self.measure(wanted[key], evaluations[key])
+        tests = {key: values.metrics_of_test(result) for key, result in results.items()}
+        measured = {key: values.measured_metrics(evaluation) for key, evaluation in evaluations.items()}
         for point, trial in suggested:
             is_pruned = point.outcome is not None and point.outcome.state == "pruned"
             if is_pruned and trial.key in self._trials and trial.key not in results:
                 self.prune(trial)
-        self.summarise(self._record.trials, tests, max((result.finished for result in results.values()), default=0.0))
+        ends = [result.finished for result in results.values()] + [each.finished for each in evaluations.values()]
+        self.summarise(self._record.trials, tests, measured, max(ends, default=0.0))
         self.keep(names)
 
     def summarise(
-        self, trials: Iterable[WantedTrial], tests: Mapping[str, Mapping[str, float]], finished: float
+        self,
+        trials: Iterable[WantedTrial],
+        tests: Mapping[str, Mapping[str, float]],
+        measured: Mapping[str, Mapping[str, float]],
+        finished: float,
     ) -> None:
         """One run a cell of `trials` with mean, sample standard deviation and n of the test metrics.
 
-        tests: by trial key. finished: when the last of them was, in Unix seconds.
+        tests, measured: metrics by trial key. finished: when the last of them was, in Unix seconds.
         """
-        for cell, wanted in values.summaries(trials, tests).items():
+        for cell, wanted in values.summaries(trials, tests, measured).items():
             run = self._summary("cell", cell, f"summary: {cell}")
             # MLflow cannot take a metric back: a deviation that lost its second seed becomes "not a number".
             wanted = {**dict.fromkeys(run.metrics, math.nan), **wanted}

@@ -3,14 +3,9 @@
 `python -m sweep.trial CONFIG.json` trains one on a machine that has only PyTorch, NumPy, pydantic and safetensors.
 """
 
-import errno
-import logging
-import socket
 import threading
 import time
-import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,39 +19,13 @@ from model.plateau import Plateau
 from model.precision import at_precision
 from model.randomness import generator
 from model.train import EpochRecord, Training, course_of, fit
-from model.update import NonFiniteError
 from sweep.claims import Launch
 from sweep.config import TrialConfig, trial_key
 from sweep.environment import environment
-from sweep.record import RECORD_VERSION, FailureKind, TrialFailure, TrialResult
-from sweep.store import Attempt, AttemptLog, SupersededError, TrialStore
-
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-LOG_TAIL = 20
-
-
-class TrialFailedError(RuntimeError):
-    """The trial stopped for a reason of its own, which the store has."""
-
-    def __init__(self, failure: TrialFailure):
-        super().__init__(f"trial {failure.key[:12]}: {failure.message}")
-        self.failure = failure
-
-
-class StoppedError(RuntimeError):
-    """The trial was asked to stop and left a checkpoint from which it continues."""
-
-
-class NoRoomError(OSError):
-    """The store takes no more: full, or read-only. The trial continues from its last checkpoint when it does."""
-
-
-@dataclass(frozen=True)
-class Right:
-    """On whose behalf a trial is trained: the launch that claims it, and the event that asks it to stop."""
-
-    launch: str
-    stop: threading.Event
+from sweep.jobs import Attempt
+from sweep.outcome import ConfigurationError, Right, StoppedError, guarded, logged
+from sweep.record import RECORD_VERSION, TrialResult
+from sweep.store import TrialStore
 
 
 def run_trial(
@@ -93,8 +62,8 @@ def run_trial(
     except ValueError as error:
         if key is None:
             raise
-        with _guarded(store.begin(key, config.document(), right.launch), lambda: 0):
-            raise _ConfigError(str(error)) from error
+        with guarded(store.begin(key, config.document(), right.launch), lambda: 0):
+            raise ConfigurationError(str(error)) from error
     found = trial_key(config, corpus.content_hash)
     if store.state(found) == "done":
         return store.result(found)
@@ -103,16 +72,12 @@ def run_trial(
         attempt.withdraw()
         return store.result(attempt.key)
     trial = _Trial(config, corpus, device, attempt, on_epoch, right.stop)
-    with _guarded(attempt, lambda: trial.epoch), _logged(attempt):
+    with guarded(attempt, lambda: trial.epoch), logged(attempt):
         if found != attempt.key:
-            raise _ConfigError(
+            raise ConfigurationError(
                 f"corpus {corpus.title} here is not the one that was planned with; plan again, or copy it"
             )
         return trial.run()
-
-
-class _ConfigError(ValueError):
-    """What was asked for cannot be done here."""
 
 
 @dataclass
@@ -137,7 +102,7 @@ class _Trial:
         try:
             training = self.training = prepare(self.config, self.corpus, self.device)
         except ValueError as error:
-            raise _ConfigError(str(error)) from error
+            raise ConfigurationError(str(error)) from error
         found = checkpoint.read_newest(self.attempt.checkpoints)
         if found is not None:
             training.restore(found)
@@ -172,6 +137,7 @@ def prepare(config: TrialConfig, corpus: Corpus, device: str) -> Training:
     """The model with its parameters drawn, its update, and the plateau rule, before the first epoch."""
     model = config.model.build(corpus.vocabulary)
     config.objective.check(model)
+    config.train.check(model)
     # Drawn on the CPU whatever the device, so that a trial starts from the same weights everywhere.
     model.initialise(generator(config.seed, "parameters"))
     model.to(device)
@@ -211,55 +177,6 @@ def _result(key: str, config: TrialConfig, corpus: Corpus, training: Training, s
     )
 
 
-@contextmanager
-def _guarded(attempt: Attempt, epoch: Callable[[], int]) -> Iterator[None]:
-    """Record why an attempt failed. epoch: in which it is."""
-    try:
-        yield
-    except (StoppedError, SystemExit):
-        with suppress(OSError):
-            attempt.log("stopped")
-            attempt.give_up()
-        raise
-    except SupersededError:
-        raise
-    except Exception as error:
-        if isinstance(error, OSError):  # of the store, which may be back in a moment: no failure of the trial
-            with suppress(OSError):
-                attempt.give_up()
-            if error.errno in NO_ROOM:
-                raise NoRoomError(error.errno, f"trial {attempt.key[:12]}: {error.strerror}") from error
-            raise
-        failure = _failure(attempt, error, epoch())
-        attempt.log(f"failed: {failure.message}")
-        attempt.fail(failure)
-        raise TrialFailedError(failure) from error
-
-
-def _failure(attempt: Attempt, error: BaseException, epoch: int) -> TrialFailure:
-    return TrialFailure(
-        key=attempt.key,
-        kind=_kind(error),
-        message=str(error) or type(error).__name__,
-        traceback="".join(traceback.format_exception(error)),
-        epoch=epoch,
-        host=socket.gethostname(),
-        timestamp=time.time(),
-        attempt=attempt.number,
-        log_tail="\n".join(attempt.lines[-LOG_TAIL:]),
-    )
-
-
-def _kind(error: BaseException) -> FailureKind:
-    if isinstance(error, NonFiniteError):
-        return "non-finite"
-    # PyTorch has no class of its own for a CPU that has no memory left.
-    on_cpu = isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
-    if on_cpu or isinstance(error, (MemoryError, torch.OutOfMemoryError)):
-        return "out-of-memory"
-    return "config" if isinstance(error, _ConfigError) else "error"
-
-
 def default_device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
@@ -270,20 +187,6 @@ def describe(record: EpochRecord) -> str:
     valid = "  ".join(f"{name} {value:.3f}" for name, value in record.valid.items())
     best = "  best" if record.improved else ""
     return f"{clock}  epoch {record.epoch}  beta {record.beta:.3f}  lr {record.lr:g}  valid: {valid}{best}"
-
-
-@contextmanager
-def _logged(attempt: Attempt) -> Iterator[None]:
-    """Warnings of the packages `model` and `data` go to the trial's own log while it runs."""
-    handler = AttemptLog(attempt)
-    loggers = [logging.getLogger(name) for name in ("model", "data")]
-    for logger in loggers:
-        logger.addHandler(handler)
-    try:
-        yield
-    finally:
-        for logger in loggers:
-            logger.removeHandler(handler)
 
 
 if __name__ == "__main__":

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 from data.files import PARTIAL
 from sweep.claims import find
+from sweep.jobs import ATTEMPTS, CHECKPOINT, RESULT
 from sweep.points import searched
-from sweep.store import ATTEMPTS, CHECKPOINT, RESULT, TrialStore
+from sweep.store import TrialStore
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,8 @@ from sweep.claims import Launch, TakenError
 from sweep.config import TrialConfig
 from sweep.store import TrialStore
 from tests.faults.chaos import EPOCHS, SMALL, Sweep, ended, wait_for
-from sweep.trial import Right, run_trial
+from sweep.outcome import Right
+from sweep.trial import run_trial
 
 results, corpora, number, ready, document, trials = sys.argv[1:]
 store, trained = TrialStore(results), []

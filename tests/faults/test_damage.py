@@ -14,13 +14,14 @@ import pytest
 
 from sweep.cli import main
 from sweep.config import TrialConfig
+from sweep.outcome import TrialFailedError
 from sweep.plan import make_plan
 from sweep.record import SweepRecord, TrialResult
 from sweep.render import render
 from sweep.spec import SweepSpec
 from sweep.store import TrialStore
 from sweep.table import comparison_tables
-from sweep.trial import TrialFailedError, run_trial
+from sweep.trial import run_trial
 from sweep.verify import numbers
 
 STORES = 200

@@ -8,8 +8,9 @@ import pytest
 
 from sweep.claims import Launch
 from sweep.config import TrialConfig
+from sweep.outcome import NoRoomError, Right
 from sweep.store import TrialStore
-from sweep.trial import NoRoomError, Right, run_trial
+from sweep.trial import run_trial
 from tests.faults.chaos import SMALL, Sweep, Undisturbed, ended, wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]

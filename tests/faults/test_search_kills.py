@@ -21,6 +21,7 @@ from optuna.trial import FrozenTrial
 
 from sweep.claims import Launch
 from sweep.config import TrialConfig
+from sweep.outcome import Right
 from sweep.plan import Plan, make_plan
 from sweep.points import Point, mark_of, read_points
 from sweep.queue import TrialQueue
@@ -30,7 +31,7 @@ from sweep.search_source import Search
 from sweep.search_state import searches
 from sweep.spec import SweepSpec
 from sweep.store import TrialStore
-from sweep.trial import Right, run_trial
+from sweep.trial import run_trial
 from sweep.waste import find_waste
 from tests.faults.chaos import SWEEP, ended, kill, wait_for
 
