@@ -8,15 +8,21 @@ from typing import Annotated, Any
 import typer
 
 from sweep.care_cli import app as care_app
+from sweep.compare_cli import app as compare_app
 from sweep.data_cli import app as data_app
+from sweep.evaluate_cli import app as evaluate_app
 from sweep.exits import told
+from sweep.measures import MEASURES, PRESETS
 from sweep.mirror import default_uri
 from sweep.options import DEFAULT_RESULTS, Json, Name, Results, Tracking, say
 from sweep.plan import results_of
+from sweep.read_cli import app as read_app
 from sweep.render import FORMATS, render
+from sweep.report_cli import app as report_app
+from sweep.run import tables_of
 from sweep.search_cli import app as search_app
 from sweep.store import TrialStore
-from sweep.table import comparison_tables, data_table
+from sweep.table import data_table
 from sweep.train_cli import app as train_app
 
 app = typer.Typer(
@@ -35,14 +41,21 @@ def table_command(
     results: Results = DEFAULT_RESULTS,
     form: Annotated[str, typer.Option("--format", help=f"One of {', '.join(FORMATS)}.")] = "text",
     paper: Annotated[bool, typer.Option("--paper", help="Put the published numbers beside ours.")] = False,
+    columns: Annotated[
+        str, typer.Option(help=f"Names, between commas, of {', '.join(MEASURES)}, or of groups: {', '.join(PRESETS)}.")
+    ] = "paper",
     sizes: Annotated[bool, typer.Option("--data", help="The corpora and their sizes (Table 1) instead.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Print a sweep's tables from what is finished. Example: [bold]sweep table ptb --paper --format tex[/]"""
+    """Print a sweep's tables from what is finished. Example: [bold]sweep table ptb --paper --format tex[/]
+
+    --columns paper is the paper's Table 2, --columns iw its Table 3; what they show beyond is there once
+    'sweep evaluate' has measured it.
+    """
     store = TrialStore(results)
     record = store.recorded(name)
     done = results_of(record, store)
-    tables = [data_table(done.values(), paper=paper)] if sizes else comparison_tables(record, done, paper=paper)
+    tables = [data_table(done.values(), paper=paper)] if sizes else tables_of(record, store, done, columns, paper)
     say(render(tables, "json" if as_json else form).rstrip("\n"))
 
 
@@ -61,6 +74,10 @@ def ui_command(
     show(tracking or default_uri(results), store.recorded(name), store, port)
 
 
+app.add_typer(evaluate_app)
+app.add_typer(compare_app)
+app.add_typer(report_app)
+app.add_typer(read_app)
 app.add_typer(search_app)
 app.add_typer(care_app)
 app.add_typer(data_app, name="data")

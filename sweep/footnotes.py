@@ -1,18 +1,25 @@
 """The sentences below a table: each only where something in the table needs it."""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from sweep.layout import NOT_A_BOUND, PENDING, SMALL_BETA, Row, Summary
+from sweep.layout import NOT_A_BOUND, NOT_FINITE, PENDING, SMALL_BETA, TIED, Number, Row, Summary
+from sweep.measures import MEASURES, STRICT_FORMS, chosen_form, of_whom
+from sweep.part import Part
 from sweep.published import PublishedCorpus
 from sweep.record import TrialResult, Tuned
-from sweep.statistics import over_seeds
+from sweep.statistics import SEEDS_TO_TELL, over_seeds
 
-MEASURES = (
+QUANTITIES = (
     "NLL (of a VAE, its −ELBO at KL weight 1) and KL in nats per sentence, the end symbol counted; "
     "PPL = exp(total NLL / total predicted tokens)."
 )
 SELECTION = "Test numbers are read once, at the epoch that was best on the validation split."
+TIES = (
+    f"{TIED} not told apart from the best at 5 %: exact paired permutation over common seeds, Holm's correction; "
+    "'sweep compare' says more."
+)
 DAGGER = (
     f"{NOT_A_BOUND} reconstruction plus one KL term, the paper's −ELBO: not a bound on the negative log-likelihood "
     "when L > 1; the strict bound stands in the column NLL ≤."
@@ -36,7 +43,7 @@ def of_comparison(rows: Sequence[Row], seeds: int | None, results: Sequence[Tria
     marks = "".join(row.marks for row in rows)
     cells = [cell for row in rows for cell in row.cells]
     trained = [cell for cell in cells if cell is not None]
-    notes = [MEASURES, SELECTION, _of_seeds(trained, seeds)]
+    notes = [QUANTITIES, SELECTION, _of_seeds(trained, seeds)]
     if NOT_A_BOUND in marks:
         notes.append(DAGGER)
     if SMALL_BETA in marks:
@@ -52,6 +59,63 @@ def of_comparison(rows: Sequence[Row], seeds: int | None, results: Sequence[Tria
     if len(trained) < len(cells):
         notes.append("blank: the sweep leaves this combination out.")
     return notes
+
+
+def of_cells(part: Part, rows: Sequence[Row], columns: Sequence[str]) -> Iterator[str]:
+    """What a reader of single cells has to know: which seeds they are over, and what is no number."""
+    cells = [cell for row in rows for cell in row.cells if cell is not None]
+    entries = [entry for cell in cells for entry in cell.entries.values()]
+    if any(cell.failed for cell in cells):
+        yield "failed: of the seeds that are missing, so many have failed; 'sweep failures' says why."
+    if NOT_FINITE in entries:
+        yield f"{NOT_FINITE}: not a finite number in one seed at least, so that there is no mean."
+    if any(cell.done and PENDING in cell.entries.values() for cell in cells):
+        yield f"{PENDING} beside numbers: not measured of every seed that is done; 'sweep evaluate' does it."
+    for group in part.groups:
+        have = {row: _finite_seeds(part.strict(row, group)) for row in part.rows if part.cell(row, group)}
+        if len({frozenset(each) for each in have.values() if each}) > 1:
+            every = set().union(*have.values())
+            lacking = [f"{row} lacks {_listed(every - each)}" for row, each in have.items() if each < every]
+            where = f" ({group})" if group else ""
+            yield f"not over the same seeds{where}: {'; '.join(lacking)}."
+    if any(isinstance(entry, Number) and entry.is_tied for entry in entries):
+        yield TIES
+    elif any(isinstance(entry, Number) and entry.is_best for entry in entries):
+        most = max(cell.done for cell in cells)
+        if most < SEEDS_TO_TELL:
+            with_seeds = "one seed" if most == 1 else f"{most} seeds"
+            yield (
+                f"differences between rows are not testable at 5 % with {with_seeds}: an exact paired test takes "
+                f"{SEEDS_TO_TELL} of them or more; 'sweep compare' says how many."
+            )
+
+
+def _finite_seeds(numbers: Mapping[int, float | str]) -> set[int]:
+    return {seed for seed, value in numbers.items() if not isinstance(value, str) and math.isfinite(value)}
+
+
+def _listed(seeds: Iterable[int]) -> str:
+    numbers = sorted(seeds)
+    return f"{'seed' if len(numbers) == 1 else 'seeds'} {', '.join(map(str, numbers))}"
+
+
+def of_measures(part: Part, columns: Sequence[str]) -> Iterator[str]:
+    """What the columns beyond the usual ones show, and which strict bounds were chosen."""
+    trials = part.done()
+    facts = of_whom(trials)
+    for key in columns:
+        if MEASURES[key].note:
+            yield MEASURES[key].note.format(**facts)
+    chosen: dict[str, list[str]] = {}
+    for row in part.rows:
+        for group in part.groups:
+            cell = part.done(row, group)
+            if any(not trial.result.is_bound for trial in cell) and all(trial.evaluation for trial in cell):
+                form = STRICT_FORMS[chosen_form(cell)]
+                chosen.setdefault(form, []).append(f"{row} ({group})" if group else row)
+    if chosen and "strict" in columns:
+        which = "; ".join(f"{form} for {', '.join(cells)}" for form, cells in chosen.items())
+        yield f"strict bounds of averaged states, each the lowest of three on validation: {which}."
 
 
 def of_tuned(name: str, tuned: Tuned, results: Sequence[TrialResult]) -> str:

@@ -7,15 +7,21 @@ UNDEFINED = "–"
 PENDING = "…"
 NOT_A_BOUND = "†"
 SMALL_BETA = "‡"
+NOT_FINITE = "NaN"
+TIED = "≈"
 
 
 @dataclass(frozen=True)
 class Number:
-    """A mean and its sample standard deviation (n − 1); None for one value. A whole `mean` is exact or printed so."""
+    """A mean and its sample standard deviation (n − 1); None for one value. A whole `mean` is exact or printed so.
+
+    is_tied: tested, and not told apart from the best.
+    """
 
     mean: float
     std: float | None = None
     is_best: bool = False
+    is_tied: bool = False
 
 
 @dataclass(frozen=True)
@@ -23,13 +29,14 @@ class Summary:
     """What stands in one column group of a row.
 
     entries: column key to a number or to the sign that takes its place. done, wanted: seeds, 0 for what is not trained.
-    source: of a published number, where it was published.
+    source: of a published number, where it was published. failed: of the seeds that are not done.
     """
 
     entries: Mapping[str, Number | str]
     done: int = 0
     wanted: int = 0
     source: str = ""
+    failed: int = 0
 
     def mean(self, key: str) -> float | None:
         entry = self.entries.get(key)
@@ -38,10 +45,11 @@ class Summary:
 
 @dataclass(frozen=True)
 class Column:
-    """key: of the entries that it shows. header: as printed."""
+    """key: of the entries that it shows. header: as printed. digits: after the point."""
 
     key: str
     header: str
+    digits: int = 1
 
 
 @dataclass(frozen=True)

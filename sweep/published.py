@@ -1,6 +1,6 @@
 """The published numbers of `conf/table/published.yaml`, checked, as the tables show them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import resources
 
@@ -32,14 +32,19 @@ class Sizes(_Fields):
 
 
 class Values(_Fields):
-    """NLL and KL in nats per sentence, perplexity per predicted token. nll_star: see the corpus's notes."""
+    """NLL and KL in nats per sentence, perplexity per predicted token. nll_star: see the corpus's notes.
+
+    iw: importance-weighted NLL.
+    """
 
     nll: Printed
     nll_std: float | None = None
     kl: Printed | None = None
     kl_std: float | None = None
-    ppl: Printed
+    ppl: Printed | None = None
     ppl_std: float | None = None
+    iw: Printed | None = None
+    iw_std: float | None = None
     nll_star: float | None = None
 
 
@@ -59,7 +64,8 @@ class PublishedRow(_Fields):
         entries: dict[str, Number | str] = {
             "nll": Number(values.nll, values.nll_std),
             "kl": UNDEFINED if values.kl is None else Number(values.kl, values.kl_std),
-            "ppl": Number(values.ppl, values.ppl_std),
+            "ppl": UNDEFINED if values.ppl is None else Number(values.ppl, values.ppl_std),
+            "iw": "" if values.iw is None else Number(values.iw, values.iw_std),
             "nll_star": "" if values.nll_star is None else Number(values.nll_star),
         }
         return Summary(entries, source=self.source)
@@ -76,6 +82,12 @@ class PublishedCorpus(_Fields):
     def settings(self) -> list[str]:
         """Labels of the settings, each once, in the order of the rows."""
         return list(dict.fromkeys(setting for row in self.rows for setting in row.settings))
+
+    def rows_with(self, columns: Sequence[str]) -> list[PublishedRow]:
+        """Those with a number besides the NLL for one of these columns."""
+        more = [name for name in ("kl", "ppl", "iw") if name in columns]
+        every = [(row, list(row.settings.values())) for row in self.rows]
+        return [row for row, each in every if any(getattr(v, name) is not None for v in each for name in more)]
 
     def counterpart(self, label: str) -> PublishedRow | None:
         """The row that our row of this label is to be compared with."""

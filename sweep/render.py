@@ -1,8 +1,9 @@
-"""Tables as text, Markdown, LaTeX, CSV and JSON: the same bytes for the same tables."""
+"""Tables as text, Markdown, LaTeX, HTML, CSV and JSON: the same bytes for the same tables."""
 
 from collections.abc import Callable, Mapping, Sequence
 
 from sweep.formats.data import csv_text, json_text
+from sweep.formats.html import html
 from sweep.formats.latex import latex
 from sweep.formats.markdown import markdown
 from sweep.formats.text import text
@@ -12,6 +13,7 @@ _RENDERERS: Mapping[str, Callable[[Sequence[Table]], str]] = {
     "text": text,
     "md": markdown,
     "tex": latex,
+    "html": html,
     "csv": csv_text,
     "json": json_text,
 }

@@ -1,29 +1,41 @@
 """What the trials of one cell come to over their seeds, and which cells of a column are best."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from statistics import fmean, stdev
 
-from sweep.layout import PENDING, UNDEFINED, Number, Summary
-from sweep.record import TrialResult
+from sweep.layout import NOT_FINITE, PENDING, UNDEFINED, Number, Summary
+from sweep.measures import MEASURES, Measure, Trial, chosen_form
 
-METRICS = {"nll": "nelbo_paper", "kl": "kl", "ppl": "ppl_paper", "strict": "nll"}
-"""Column of a comparison to the metric of a result's test split that it shows."""
+SEEDS_TO_TELL = 6
+"""The fewest with which the smallest p-value of an exact paired test, 2 / 2^n, is below 5 %."""
 
 
-def summarize(results: Sequence[TrialResult], wanted: int) -> Summary:
-    """The test numbers of a cell of `wanted` seeds over those that are done, the same in whichever order."""
-    entries: dict[str, Number | str] = {
-        column: over_seeds([result.test[metric] for result in results]) if results else PENDING
-        for column, metric in METRICS.items()
-    }
-    if results and all(result.latents_per_sentence == 0 for result in results):
-        entries["kl"] = UNDEFINED
-    return Summary(entries, len(results), wanted)
+def summarize(trials: Sequence[Trial], wanted: int, failed: int, columns: Sequence[str]) -> Summary:
+    """The test numbers of a cell of `wanted` seeds over those that are done, the same in whichever order.
+
+    columns: keys of measures.
+    """
+    form = chosen_form(trials)
+    entries = {key: _entry(MEASURES[key], trials, form) for key in columns}
+    return Summary(entries, len(trials), wanted, failed=failed)
+
+
+def _entry(measure: Measure, trials: Sequence[Trial], form: str) -> Number | str:
+    if not trials:
+        return PENDING
+    if measure.of_latents and all(trial.result.latents_per_sentence == 0 for trial in trials):
+        return UNDEFINED
+    values = [value for trial in trials if (value := measure.of(trial, form)) is not None]
+    # A mean over some of the seeds would stand beside means over all of them.
+    if len(values) < len(trials):
+        return PENDING
+    return over_seeds(values) if all(map(math.isfinite, values)) else NOT_FINITE
 
 
 def over_seeds(values: Sequence[float]) -> Number:
-    """Mean and sample standard deviation, which one value has none of."""
+    """Mean and sample standard deviation of finite values; one value has no deviation."""
     return Number(fmean(values), stdev(values) if len(values) > 1 else None)
 
 
@@ -34,16 +46,36 @@ def mark_best(summaries: Sequence[Summary | None], column: str) -> list[Summary 
     if len(ranked) < 2:
         return list(summaries)
     return [
-        _marked(summary, column) if summary is not None and value == min(ranked) else summary
+        _marked(summary, column, is_best=True) if summary is not None and value == min(ranked) else summary
         for summary, value in zip(summaries, printed, strict=True)
     ]
+
+
+def mark_tied(
+    summaries: Mapping[str, Summary | None], strict: Mapping[str, Mapping[int, float | str]], column: str
+) -> dict[str, Summary | None]:
+    """By row, with those marked that were tested and not told apart from the best, where there are seeds to tell.
+
+    strict: by row and seed, the strict number, or in words why there is none.
+    """
+    if max((len(values) for values in strict.values()), default=0) < SEEDS_TO_TELL:
+        return dict(summaries)
+    # SciPy and statsmodels take a second to import, which sweeps of few seeds need not pay.
+    from sweep.comparison import ties_with_best
+
+    tied = ties_with_best(strict).tied
+    return {
+        row: _marked(summary, column, is_tied=True) if summary is not None and row in tied else summary
+        for row, summary in summaries.items()
+    }
 
 
 def _printed(mean: float | None) -> float | None:
     return None if mean is None else float(f"{mean:.1f}")
 
 
-def _marked(summary: Summary, column: str) -> Summary:
+def _marked(summary: Summary, column: str, *, is_best: bool = False, is_tied: bool = False) -> Summary:
     number = summary.entries[column]
     assert isinstance(number, Number)
-    return replace(summary, entries={**summary.entries, column: replace(number, is_best=True)})
+    marked = replace(number, is_best=number.is_best or is_best, is_tied=is_tied and not number.is_best)
+    return replace(summary, entries={**summary.entries, column: marked})

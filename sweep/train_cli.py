@@ -34,11 +34,10 @@ from sweep.points import searched
 from sweep.progress import duration
 from sweep.record import FailureKind, SweepRecord
 from sweep.render import render
-from sweep.run import RunOptions, run
+from sweep.run import RunOptions, run, tables_of
 from sweep.search_state import SearchState, searches
 from sweep.spec import SweepSpec
 from sweep.store import TrialStore
-from sweep.table import comparison_tables
 
 app = typer.Typer(rich_markup_mode="rich")
 
@@ -153,7 +152,7 @@ def _train(
     except KeyboardInterrupt:
         code = INTERRUPTED
     record = store.recorded(plan.record.name)
-    say(render(comparison_tables(record, results_of(record, store)), "text").rstrip("\n"))
+    say(render(tables_of(record, store, results_of(record, store)), "text").rstrip("\n"))
     _say_end(record, store, code, notes, words, results)
     raise typer.Exit(code)
 
@@ -168,7 +167,7 @@ def _say_end(record: SweepRecord, store: TrialStore, code: int, notes: Console, 
     if counts["failed"]:
         why = command("failures", name, results=results)
         notes.print(Text(f"{counts['failed']} trials failed; '{why}' says why"), soft_wrap=True)
-    notes.print(Text(f"tables: {store.sweep(name)}/table.{{txt,md,tex,csv,json}}"), soft_wrap=True)
+    notes.print(Text(f"tables: {store.sweep(name)}/table.{{txt,md,tex,html,csv,json}}"), soft_wrap=True)
 
 
 def counts_line(record: SweepRecord, counts: Mapping[str, int], searched: Sequence[SearchState]) -> str:

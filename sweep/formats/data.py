@@ -12,7 +12,7 @@ from sweep.layout import Group, Number, Row, Summary, Table
 def csv_text(tables: Sequence[Table]) -> str:
     """One line for each cell; a field is empty where there is no such number."""
     keys = list(dict.fromkeys(column.key for table in tables for group in table.groups for column in group.columns))
-    head = ["table", "row", "marks", "group", "is_published", "n", "wanted", "is_best"]
+    head = ["table", "row", "marks", "group", "is_published", "n", "wanted", "failed", "is_best"]
     lines = [[*head, *(field for key in keys for field in (key, f"{key}_std")), "source"]]
     lines += [
         _csv_line(table, row, group, cell, keys)
@@ -29,7 +29,7 @@ def csv_text(tables: Sequence[Table]) -> str:
 def _csv_line(table: Table, row: Row, group: Group, cell: Summary, keys: Sequence[str]) -> list[str]:
     numbers = {key: entry for key, entry in _shown(group, cell).items() if isinstance(entry, Number)}
     is_best = any(number.is_best for number in numbers.values())
-    counts = [str(cell.done), str(cell.wanted)] if cell.wanted else ["", ""]
+    counts = [str(count) if cell.wanted else "" for count in (cell.done, cell.wanted, cell.failed)]
     values = [getattr(numbers.get(key), field, None) for key in keys for field in ("mean", "std")]
     return [
         *(table.title, row.label, row.marks, group.label, _claim(group.is_published), *counts, _claim(is_best)),
@@ -73,11 +73,19 @@ def _table(table: Table) -> dict[str, Any]:
 def _cell(group: Group, cell: Summary) -> dict[str, Any]:
     """n, wanted: seeds, null for what is not trained. A number that there is none of is null."""
     numbers = {
-        key: {"mean": entry.mean, "std": entry.std, "is_best": entry.is_best} if isinstance(entry, Number) else None
+        key: {"mean": entry.mean, "std": entry.std, "is_best": entry.is_best, "is_tied": entry.is_tied}
+        if isinstance(entry, Number)
+        else None
         for key, entry in _shown(group, cell).items()
     }
-    counts = {"n": cell.done, "wanted": cell.wanted} if cell.wanted else {"n": None, "wanted": None}
-    return {**_identity(group), **counts, "source": cell.source or None, "numbers": numbers}
+    is_ours = cell.wanted > 0
+    counts = {"n": cell.done, "wanted": cell.wanted, "failed": cell.failed}
+    return {
+        **_identity(group),
+        **{name: count if is_ours else None for name, count in counts.items()},
+        "source": cell.source or None,
+        "numbers": numbers,
+    }
 
 
 def _identity(group: Group) -> dict[str, Any]:

@@ -9,7 +9,10 @@ SIGNS: dict[str, str | int | None] = {
     **{sign: f"\\{sign}" for sign in "&%$#_{}"},
     # At the start of a line these two would belong to the \\ of the line before.
     **{sign: f"{{{sign}}}" for sign in "[*"},
-    **{sign: f"${name}$" for sign, name in zip("±≤−·×", (r"\pm", r"\le", "-", r"\cdot", r"\times"), strict=True)},
+    **{
+        sign: f"${name}$"
+        for sign, name in zip("±≤≈−·×", (r"\pm", r"\le", r"\approx", "-", r"\cdot", r"\times"), strict=True)
+    },
     **{sign: f"${name}$" for sign, name in zip("βκλ", (r"\beta", r"\kappa", r"\lambda"), strict=True)},
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
@@ -66,9 +69,9 @@ def _line(fields: Sequence[str]) -> str:
 def _entry(entry: Printed) -> str:
     if not entry.std:
         number = _escaped(entry.mean)
-        return (rf"\textbf{{{number}}}" if entry.is_best else number) + entry.suffix
+        return (rf"\textbf{{{number}}}" if entry.is_best else number) + _escaped(entry.suffix)
     number = rf"{entry.mean} \pm {entry.std}"
-    return (rf"$\mathbf{{{number}}}$" if entry.is_best else f"${number}$") + entry.suffix
+    return (rf"$\mathbf{{{number}}}$" if entry.is_best else f"${number}$") + _escaped(entry.suffix)
 
 
 def _escaped(text: str) -> str:

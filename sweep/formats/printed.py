@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from sweep.layout import Number, Row, Table
+from sweep.layout import TIED, Number, Row, Table
 
 
 @dataclass(frozen=True)
@@ -20,21 +20,23 @@ def printed(table: Table, row: Row, i: int) -> list[Printed]:
     cell, columns = row.cells[i], table.groups[i].columns
     if cell is None:
         return [Printed("")] * len(columns)
-    printed = [_entry(cell.entries[column.key]) for column in columns]
+    printed = [_entry(cell.entries[column.key], column.digits) for column in columns]
     # All numbers of a cell are over the same seeds, so that its first says it for the others.
-    if cell.done and (cell.done, cell.wanted) != (table.seeds, table.seeds):
-        printed[0] = replace(printed[0], suffix=f" ({cell.done}/{cell.wanted})")
+    failed = f", {cell.failed} failed" if cell.failed else ""
+    if failed or (cell.done and (cell.done, cell.wanted) != (table.seeds, table.seeds)):
+        printed[0] = replace(printed[0], suffix=f"{printed[0].suffix} ({cell.done}/{cell.wanted}{failed})")
     return printed
 
 
-def _entry(entry: Number | str) -> Printed:
+def _entry(entry: Number | str, digits: int) -> Printed:
     if isinstance(entry, str):
         return Printed(entry)
-    return Printed(_decimal(entry.mean), "" if entry.std is None else _decimal(entry.std), is_best=entry.is_best)
+    std = "" if entry.std is None else _decimal(entry.std, digits)
+    return Printed(_decimal(entry.mean, digits), std, f" {TIED}" if entry.is_tied else "", entry.is_best)
 
 
-def _decimal(value: float) -> str:
-    return f"{value:,}" if isinstance(value, int) else f"{value:.1f}"
+def _decimal(value: float, digits: int) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:.{digits}f}"
 
 
 def marked_label(row: Row) -> str:

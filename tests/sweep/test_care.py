@@ -14,13 +14,15 @@ from mlflow import MlflowClient
 
 from sweep.claims import Launch
 from sweep.config import TrialConfig
+from sweep.jobs import RESULT
 from sweep.mirror import Mirror, default_uri
+from sweep.outcome import Right, StoppedError, TrialFailedError
 from sweep.plan import make_plan
 from sweep.record import SweepRecord
 from sweep.run import write_tables
 from sweep.spec import SweepSpec
-from sweep.store import RESULT, TrialStore
-from sweep.trial import Right, StoppedError, TrialFailedError, run_trial
+from sweep.store import TrialStore
+from sweep.trial import run_trial
 from tests.contracts.test_resume import AfterSteps
 from tests.here import sweep_here
 

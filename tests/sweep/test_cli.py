@@ -94,7 +94,7 @@ def test_a_sweep_is_run_once_and_grows(workplace: Workplace) -> None:
     assert len(trained) == 4
     folder = workplace.folder / "results" / "sweeps" / "tiny"
     tables = {path.name: path.read_bytes() for path in folder.glob("table.*")}
-    assert set(tables) == {f"table.{suffix}" for suffix in ("txt", "md", "tex", "csv", "json")}
+    assert set(tables) == {f"table.{suffix}" for suffix in ("txt", "md", "tex", "html", "csv", "json")}
 
     again = workplace.sweep_here("run", "tiny.yaml")
     assert again.stdout == first.stdout

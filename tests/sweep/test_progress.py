@@ -7,7 +7,7 @@ import threading
 import pytest
 from rich.console import Console
 
-from sweep.progress import Progress, Tally, duration
+from sweep.progress import Progress, Tally, duration, of_training
 from sweep.record import EpochRecord, TrialFailure, TrialResult, WantedTrial
 
 TRIALS = [WantedTrial(f"key{n}", {"method": f"m{n}"}, 0, {"train": {"epochs": 4}}) for n in range(4)]
@@ -29,7 +29,7 @@ def result(key: str) -> TrialResult:
 def shown(is_terminal: bool) -> str:
     """What a launch of four trials prints, in which one fails and one is still running at the end."""
     out = io.StringIO()
-    with Progress(TRIALS, COSTS, Console(file=out, force_terminal=is_terminal, width=100)) as progress:
+    with Progress(TRIALS, COSTS, Console(file=out, force_terminal=is_terminal, width=100), of_training) as progress:
         for trial in TRIALS[:3]:
             progress.started(trial)
         progress.epoch(TRIALS[0], record(1))
@@ -69,7 +69,7 @@ def test_the_time_left_follows_from_the_work_left() -> None:
 
 
 def test_a_trial_whose_worker_is_gone_waits_again() -> None:
-    with Progress(TRIALS, COSTS, Console(file=io.StringIO(), width=100)) as progress:
+    with Progress(TRIALS, COSTS, Console(file=io.StringIO(), width=100), of_training) as progress:
         progress.started(TRIALS[0])
         progress.epoch(TRIALS[0], record(1))
         progress.returned(TRIALS[0])
@@ -85,7 +85,7 @@ def test_durations() -> None:
 def test_many_failures_under_a_fast_live_view_come_to_an_end() -> None:
     """Printing and drawing take two locks, each from its own thread: never one while holding the other."""
     console = Console(file=io.StringIO(), force_terminal=True, width=100)
-    with Progress(TRIALS, COSTS, console) as progress:
+    with Progress(TRIALS, COSTS, console, of_training) as progress:
         progress._live.auto_refresh = False
         over = threading.Event()
 

@@ -16,12 +16,13 @@ from sweep import queue as queue_module
 from sweep.claims import Launch
 from sweep.config import TrialConfig
 from sweep.document import Document, parse
+from sweep.outcome import Right
 from sweep.plan import Plan, count_states, make_plan
 from sweep.queue import LONGEST_BACKOFF, PAUSE, TrialQueue
 from sweep.record import EpochRecord, FailureKind, TrialFailure, TrialResult, WantedTrial
 from sweep.spec import RetryPolicy, SweepSpec
 from sweep.store import TrialStore
-from sweep.trial import Right, run_trial
+from sweep.trial import run_trial
 
 DOCUMENT = """
 name: toy

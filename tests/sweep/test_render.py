@@ -114,10 +114,10 @@ def test_json_round_trip() -> None:
     assert [group["columns"]["strict"] for group in value["groups"]] == ["NLL ≤"] * 3
     best, other = value["rows"]
     assert best["cells"][0]["numbers"] == {
-        "nll": {"mean": MEAN, "std": STD, "is_best": False},
+        "nll": {"mean": MEAN, "std": STD, "is_best": False, "is_tied": False},
         "kl": None,
-        "ppl": {"mean": 592.25, "std": 19.35, "is_best": False},
-        "strict": {"mean": MEAN, "std": STD, "is_best": True},
+        "ppl": {"mean": 592.25, "std": 19.35, "is_best": False, "is_tied": False},
+        "strict": {"mean": MEAN, "std": STD, "is_best": True, "is_tied": False},
     }
     assert [(cell["group"], cell["n"]) for cell in other["cells"]] == [("Standard", 0), ("Inputless", 1)]
 
@@ -130,5 +130,5 @@ def test_no_tables_and_no_rows(form: str) -> None:
 
 
 def test_unknown_format() -> None:
-    with pytest.raises(ValueError, match="unknown format 'html'; choose one of text, md, tex, csv, json"):
-        render([], "html")
+    with pytest.raises(ValueError, match="unknown format 'pdf'; choose one of text, md, tex, html, csv, json"):
+        render([], "pdf")

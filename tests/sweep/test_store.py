@@ -9,10 +9,11 @@ import torch
 
 from data.files import LocalFiles
 from sweep.claims import Launch, TakenError
+from sweep.jobs import SupersededError
 from sweep.mirror import default_uri
 from sweep.places import files_at, local_folder
 from sweep.record import EpochRecord, SweepRecord, TrialFailure, TrialResult, WantedTrial, seal
-from sweep.store import SupersededError, TrialStore
+from sweep.store import TrialStore
 
 KEY = "a" * 64
 
@@ -141,7 +142,7 @@ def test_a_damaged_result_is_one_sentence(store: TrialStore, launch: Launch, tmp
     for text in damaged:
         path.write_text(text)
         for read in (lambda: store.result(KEY), lambda: store.results([KEY])):
-            with pytest.raises(ValueError, match=r"result\.json is damaged .*; remove it to train this trial again"):
+            with pytest.raises(ValueError, match=r"result\.json is damaged .*; remove it to have it made again"):
                 read()
     path.write_text(whole)
     assert store.result(KEY) == make_result()

@@ -12,9 +12,10 @@ import torch
 from model.update import NonFiniteError
 from sweep.claims import Launch
 from sweep.config import TrialConfig
+from sweep.outcome import TrialFailedError
 from sweep.record import EpochRecord, TrialResult
 from sweep.store import TrialStore
-from sweep.trial import TrialFailedError, run_trial
+from sweep.trial import run_trial
 
 DOCUMENT = {
     "data": {"kind": "lines", "name": "tiny"},
