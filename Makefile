@@ -9,8 +9,13 @@ READY := $(VENV)/.ready
 demo: $(READY) ## train 16 small models and print their table
 	$(BIN)/sweep run demo
 
-test: $(READY) ## everything that must hold
+test: $(READY) ## everything that must hold: quick tests side by side, then those that want the machine for themselves
+ifdef PYTEST
 	$(BIN)/python -m pytest $(PYTEST)
+else
+	$(BIN)/python -m pytest -n 2 -m "not slow and not long"
+	$(BIN)/python -m pytest -m "slow and not long"
+endif
 
 lint: $(READY) ## format, style, types, and who may import whom
 	$(BIN)/ruff format --check .

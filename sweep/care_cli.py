@@ -45,6 +45,9 @@ def status_command(name: Name, results: Results = DEFAULT_RESULTS, as_json: Json
         say_json(_as_json(status))
         return
     say(counts_line(status.record, count_states(status.states), status.searches))
+    if status.settings is not None:
+        draws = f", K = {status.settings.draws}" if status.settings.draws else ""
+        say(f"{status.evaluated} of them evaluated, S = {status.settings.samples}{draws}")
     say(f"run by {status.driver}" if status.driver else "nobody runs it now")
     for running in status.running:
         where = f"epoch {running.epoch}" + (f", step {running.step}" if running.step else "")
@@ -65,6 +68,8 @@ def _as_json(status: Status) -> Mapping[str, object]:
         "driver": asdict(status.driver) if status.driver else None,
         "running": [{"key": each.trial.key, "epoch": each.epoch, "host": each.owner.host} for each in status.running],
         "searches": [asdict(each) for each in status.searches],
+        "evaluation": status.settings.model_dump() if status.settings else None,
+        "evaluated": status.evaluated,
         "mlflow": status.mirror,
         "warnings": list(status.warnings),
         "trials": trials,

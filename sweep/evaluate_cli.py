@@ -31,7 +31,7 @@ from sweep.render import render
 from sweep.run import RunOptions, tables_of
 from sweep.store import TrialStore
 
-EVALUATED = "nll,strict,iw_strict,kl,mi,active_units"
+EVALUATED = "nll,strict,strict_iw,kl,mi,active_units"
 """Columns that are printed."""
 app = typer.Typer(rich_markup_mode="rich")
 
@@ -118,4 +118,4 @@ def _say_end(work: Work, store: TrialStore, code: int, notes: Console, results: 
             notes.print(
                 Text(f"failed: {work.record.wanted[key].name}: {failure.kind}: {failure.message}"), soft_wrap=True
             )
-    notes.print(Text(f"tables: {store.sweep(name)}/table.{{txt,md,tex,csv,json}}"), soft_wrap=True)
+    notes.print(Text(f"tables: {store.sweep(name)}/table.{{txt,md,tex,html,csv,json}}"), soft_wrap=True)

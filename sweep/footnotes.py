@@ -25,6 +25,10 @@ DAGGER = (
     "when L > 1; the strict bound stands in the column NLL ≤."
 )
 BEST = "* or bold: the lowest strict NLL (exact or a bound) of our rows in a column group; only strict NLLs are ranked."
+PUBLISHED_IW = (
+    "published IW: Kruengkrai (ACL 2019), Table 3, 500 draws; of averaged states it can only be weighted as the paper "
+    "charges them, so that it bounds nothing."
+)
 OBJECTIVES = {
     "nll": "strict NLL",
     "nelbo_paper": "NLL",
@@ -72,7 +76,7 @@ def of_cells(part: Part, rows: Sequence[Row], columns: Sequence[str]) -> Iterato
     if any(cell.done and PENDING in cell.entries.values() for cell in cells):
         yield f"{PENDING} beside numbers: not measured of every seed that is done; 'sweep evaluate' does it."
     for group in part.groups:
-        have = {row: _finite_seeds(part.strict(row, group)) for row in part.rows if part.cell(row, group)}
+        have = {row: _finite_seeds(part.by_seed(row, group)) for row in part.rows if part.cell(row, group)}
         if len({frozenset(each) for each in have.values() if each}) > 1:
             every = set().union(*have.values())
             lacking = [f"{row} lacks {_listed(every - each)}" for row, each in have.items() if each < every]
@@ -156,12 +160,16 @@ def _of_seeds(cells: Sequence[Summary], seeds: int | None) -> str:
     return note + (f"; (k/{seeds}): only k seeds are done." if is_partial else ".")
 
 
-def of_published(corpus: PublishedCorpus, cells: Sequence[Summary]) -> list[str]:
-    """Where the published numbers shown come from, in order of appearance, and what to know of them."""
+def of_published(corpus: PublishedCorpus, cells: Sequence[Summary], has_iw: bool) -> list[str]:
+    """Where the published numbers shown come from, in order of appearance, and what to know of them.
+
+    has_iw: whether importance-weighted ones are shown.
+    """
     if not cells:
         return ["no published number fits a row and a column of this table."]
-    sources = dict.fromkeys(cell.source for cell in cells)
-    return [f"published: {'; '.join(sources)}; ± as printed there, over five runs.", *corpus.notes]
+    sources = list(dict.fromkeys(cell.source for cell in cells))
+    notes = [f"published: {'; '.join(sources)}; ± as printed there, over five runs.", *corpus.notes]
+    return [*notes, PUBLISHED_IW] if has_iw and any(cell.mean("iw") is not None for cell in cells) else notes
 
 
 def of_other_sizes(published: Mapping[str, int], facts: Mapping[str, Any]) -> list[str]:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.parse import quote
 
-from sweep.mlflow_values import EVERY_EPOCH, MEASURED, WATCHED, tag_name
+from sweep.mlflow_values import EVERY_EPOCH, LATER, MEASURED, WATCHED, tag_name
 from sweep.record import SweepRecord
 
 HOST = "127.0.0.1"
@@ -114,6 +114,7 @@ def _saved(view: _View) -> str:
         "test": [_bar(f"test/{name}") for name in MEASURED],
         "best": [_bar(f"best/{name}") for name in MEASURED],
         "train": [_line(f"train/{name}") for name in (*MEASURED, *WATCHED)],
+        "measured": [_bar(f"measured/{name}") for name in LATER],
         "Model metrics": [_line(EVERY_EPOCH), _line("lr")],
     }
     state = {

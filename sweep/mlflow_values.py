@@ -11,6 +11,8 @@ from sweep.evaluation import Evaluation
 from sweep.record import EpochRecord, TrialResult, WantedTrial
 
 MEASURED = ("nll", "nelbo_paper", "rec", "kl", "ppl", "ppl_paper")
+LATER = ("nelbo_strict", "nelbo_exch", "nelbo_l1", "iw_strict", "iw_exch", "iw_l1", "mi", "active_units")
+"""Of what an evaluation measures, that which has a chart of its own."""
 EVERY_EPOCH = "beta"
 WATCHED = ("largest_kl", "clipped_steps", "skipped_steps")
 """Of training alone: whether it is stable."""

@@ -84,14 +84,15 @@ class Part:
         """Of the trials that are done, in one row or in all."""
         return [trial.result for trial in self.done(row)]
 
-    def strict(self, row: str, group: str) -> dict[int, float | str]:
-        """The strict number of a cell by seed, as its column has it; of a seed that has none, in words why."""
+    def by_seed(self, row: str, group: str, column: str = "strict") -> dict[int, float | str]:
+        """A number of a cell by seed, as its column has it; of a seed that has none, in words why."""
         form = chosen_form(self.done(row, group))
         numbers: dict[int, float | str] = {}
         for trial in self.cell(row, group):
             if trial.key in self._results:
                 one = Trial(self._results[trial.key], self._evaluations.get(trial.key))
-                numbers[trial.seed] = MEASURES["strict"].of(one, form) or "not evaluated"
+                value = MEASURES[column].of(one, form)
+                numbers[trial.seed] = "not evaluated" if value is None else value
             else:
                 numbers[trial.seed] = "failed" if trial.key in self._failed else "not done"
         return numbers

@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from data.cache import load
 from data.corpus import Corpus, Split
 from data.vocabulary import END, Vocabulary
 from model.core import LatentModel, TextModel
 from model.decode import Decoded, Decoding, decode
 from sweep.config import TrialConfig, kind_of, unknown
+from sweep.measuring import trained
 from sweep.record import TrialResult
 from sweep.store import EVALUATIONS, EvaluationStore, TrialStore
 
@@ -62,16 +62,8 @@ def read_trained(store: TrialStore, key: str, corpora: Path, device: str) -> Tra
     if (state := store.state(key)) != "done":
         raise ValueError(f"trial {key[:12]} is {state}, and only a done one can be read; train it to its end first")
     result = store.result(key)
-    config = TrialConfig.parse(result.config)
-    corpus = load(config.data, corpora)
-    if corpus.content_hash != result.corpus["content_hash"]:
-        raise ValueError(
-            f"corpus {corpus.title} in {corpora} is not the one that trial {key[:12]} was trained on, so that its "
-            f"words have other numbers; say with --corpora where that one is"
-        )
-    model = config.model.build(corpus.vocabulary)
-    model.load_state_dict(store.weights(key))
-    return Trained(result, config, model.to(device).eval(), corpus)
+    model, corpus = trained(store, result, corpora, device)
+    return Trained(result, TrialConfig.parse(result.config), model, corpus)
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,6 @@ from sweep.store import TrialStore
 from sweep.table import comparison_tables, data_table
 
 REPORT = "report.html"
-READING = "reading"
-"""Folder of a trial with texts that its model wrote, a file each."""
 
 
 @dataclass(frozen=True)
@@ -72,9 +70,8 @@ def read_facts(record: SweepRecord, store: TrialStore) -> Facts:
 
 
 def _readings(store: TrialStore, key: str) -> dict[str, str]:
-    files = store.trial(key).below(READING)
-    names = sorted(name for name in files.names() if name.endswith(".txt"))
-    return {name: files.read(name).decode(errors="replace") for name in names}
+    files, names = store.trial(key), [name for name in store.readings(key) if name.endswith(".txt")]
+    return {name.rpartition("/")[2]: files.read(name).decode(errors="replace") for name in names}
 
 
 def page(facts: Facts, *, paper: bool = False) -> str:

@@ -52,7 +52,7 @@ def diagnostics(
     grids = [
         _grid("How latents are used", use, _notes(USE, facts), panels, trials),
         _grid("Bounds", bounds, (PAPERS, *_notes(BOUNDS, facts)), panels, trials),
-        _grid("Importance weighting", list(_weighted()), (*_notes(("iw_strict",), facts), ERRORS), panels, trials),
+        _grid("Importance weighting", list(_weighted()), (*_notes(("strict_iw",), facts), ERRORS), panels, trials),
     ]
     return [grid for grid in grids if grid is not None]
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sweep.claims import LaunchFacts
+from sweep.evaluation import EvaluationSettings
 from sweep.points import searched
 from sweep.record import State, SweepRecord, TrialFailure, WantedTrial
 from sweep.run import MIRROR
@@ -25,7 +26,10 @@ class Running:
 
 @dataclass(frozen=True)
 class Status:
-    """mirror: what the driver, or the last one, says of MLflow; empty when it never had any."""
+    """mirror: what the driver, or the last one, says of MLflow; empty when it never had any.
+
+    settings: how trials were last evaluated, None when they never were. evaluated: how many have been, so.
+    """
 
     record: SweepRecord
     states: Mapping[str, State]
@@ -35,6 +39,8 @@ class Status:
     failures: Mapping[str, TrialFailure]
     mirror: Mapping[str, Any]
     warnings: Sequence[str]
+    settings: EvaluationSettings | None
+    evaluated: int
 
 
 def read_status(store: TrialStore, name: str) -> Status:
@@ -46,7 +52,12 @@ def read_status(store: TrialStore, name: str) -> Status:
     mirror = driver.news if driver else _last_mirror(store, name)
     warnings = [*_mirror_warnings(mirror, name), *_commit_warnings(store, record)]
     running = _running(store, record, states) if store.launches.names() else []
-    return Status(record, states, searches(record, store), driver, running, failures, mirror, warnings)
+    settings = store.evaluated(name)
+    evaluations = store.evaluations(settings).states(record.wanted) if settings else {}
+    evaluated = sum(state == "done" for state in evaluations.values())
+    return Status(
+        record, states, searches(record, store), driver, running, failures, mirror, warnings, settings, evaluated
+    )
 
 
 def failure_groups(store: TrialStore, record: SweepRecord) -> list[list[TrialFailure]]:

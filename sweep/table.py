@@ -113,7 +113,7 @@ def _cells(part: Part, group: str, columns: Sequence[str]) -> Cells:
     ranking = next((key for key in ("strict", "nll") if key in columns), None)
     if ranking is None:
         return cells
-    strict = {row: part.strict(row, group) for row in part.rows if part.cell(row, group)}
+    strict = {row: part.by_seed(row, group) for row in part.rows if part.cell(row, group)}
     best = mark_best(cells, ranking)
     return list(mark_tied(dict(zip(part.rows, best, strict=True)), strict, ranking).values())
 
@@ -130,7 +130,7 @@ def _entropy(corpus: Mapping[str, Any], columns: Sequence[str]) -> Summary | Non
     if nll is None:
         return None
     ppl = math.exp(nll * corpus["sentences"]["test"] / corpus["tokens"]["test"])
-    known = {**dict.fromkeys(("nll", "strict", "iw", "iw_strict"), Number(nll)), "ppl": Number(ppl)}
+    known = {**dict.fromkeys(("nll", "strict", "iw", "strict_iw"), Number(nll)), "ppl": Number(ppl)}
     return Summary({key: known.get(key, UNDEFINED) for key in (*columns, "strict")})
 
 
@@ -159,7 +159,10 @@ def _with_published(table: Table, title: str, facts: Mapping[str, Any], wanted: 
             columns.append(cells)
     rows = [replace(row, cells=cells) for row, cells in zip(ours, zip(*columns, strict=True), strict=True)]
     shown = [cell for group, cells in zip(groups, columns, strict=True) if group.is_published for cell in cells if cell]
-    notes = [*footnotes.of_published(corpus, shown), *footnotes.of_other_sizes(corpus.sizes.sentences, facts)]
+    notes = [
+        *footnotes.of_published(corpus, shown, "iw" in wanted),
+        *footnotes.of_other_sizes(corpus.sizes.sentences, facts),
+    ]
     return replace(table, groups=tuple(groups), rows=tuple(rows), footnotes=(*table.footnotes, *notes))
 
 

@@ -3,6 +3,7 @@
 `python -m sweep.trial CONFIG.json` trains one on a machine that has only PyTorch, NumPy, pydantic and safetensors.
 """
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from model.plateau import Plateau
 from model.precision import at_precision
 from model.randomness import generator
 from model.train import EpochRecord, Training, course_of, fit
+from model.update import NonFiniteError
 from sweep.claims import Launch
 from sweep.config import TrialConfig, trial_key
 from sweep.environment import environment
@@ -153,6 +155,12 @@ def _result(key: str, config: TrialConfig, corpus: Corpus, training: Training, s
     best = history[training.best_epoch - 1]
     evaluation, splits = config.evaluate, corpus.splits
     test = evaluate(model, splits["test"], evaluation, config.seed, "test") if evaluation.test else {}
+    odd = [name for name, value in test.items() if not math.isfinite(value)]
+    if odd:
+        raise NonFiniteError(
+            f"{', '.join(odd)} of the test split are not finite at epoch {best.epoch}, the best on validation; "
+            "lower the learning rate"
+        )
     seconds = sum(record.seconds for record in history)
     return TrialResult(
         version=RECORD_VERSION,

@@ -7,7 +7,7 @@ from data.files import PARTIAL
 from sweep.claims import find
 from sweep.jobs import ATTEMPTS, CHECKPOINT, RESULT
 from sweep.points import searched
-from sweep.store import TrialStore
+from sweep.store import EVALUATIONS, TrialStore
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,9 @@ def find_waste(store: TrialStore) -> list[Waste]:
             waste.append(Waste(name, size, "of a launch that is gone"))
     for key, files in of_trial.items():
         if store.holder(key) is None:
-            waste += _of_trial(key, files, is_wanted=key in wanted)
+            # Who evaluates it has no claim on the trial itself.
+            own = {name: size for name, size in files.items() if not (alive and name.startswith(f"{EVALUATIONS}/"))}
+            waste += _of_trial(key, own, is_wanted=key in wanted)
     return sorted(waste, key=lambda each: each.name)
 
 

@@ -36,7 +36,7 @@ def _entry(entry: Number | str, digits: int) -> Printed:
 
 
 def _decimal(value: float, digits: int) -> str:
-    return f"{value:,}" if isinstance(value, int) else f"{value:.{digits}f}"
+    return f"{value:,}" if isinstance(value, int) else f"{value:z.{digits}f}"
 
 
 def marked_label(row: Row) -> str:

@@ -33,6 +33,8 @@ def small_configs() -> list[ModelConfig]:
             patches += [{"samples": 3}]
         if "average" in fields:
             patches += [{"samples": 3, "average": True}, {"samples": 3, "average": True, "inputs": "none"}]
+        if "average_kl" in fields:
+            patches += [{"samples": 3, "average": True, "average_kl": charged} for charged in ("strict", "exch")]
         configs += [config_type(**common, **patch) for patch in patches]
     return configs
 
@@ -97,7 +99,8 @@ def test_latent_shapes(model: TextModel, corpus: Corpus) -> None:
 
 
 def test_every_parameter_has_a_gradient(model: TextModel, corpus: Corpus) -> None:
-    bound_of(model, corpus).strict.sum().backward()  # type: ignore[no-untyped-call]
+    bound = bound_of(model, corpus)
+    (bound.rec.sum() + bound.charged.sum()).backward()  # type: ignore[no-untyped-call]
     idle = [name for name, each in model.named_parameters() if each.grad is None or not each.grad.abs().sum() > 0]
     assert idle == []
 

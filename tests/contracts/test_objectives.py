@@ -10,6 +10,7 @@ from torch import Tensor
 from data.batch import sequential_batches
 from data.corpus import Corpus
 from model.core import Bound
+from model.evaluate import EvaluateConfig, evaluate
 from model.objective import Objective
 from model.objectives.capacity import Config as Capacity
 from model.objectives.elbo import Config as Elbo
@@ -17,6 +18,7 @@ from model.objectives.free_bits import Config as FreeBits
 from model.objectives.iwae import Config as Iwae
 from model.precision import at_precision
 from model.randomness import generator
+from model.train import TrainConfig
 from model.updates.joint import Config as Joint
 from model.variants.lstm_lm import Config as LmConfig
 from model.variants.lstm_vae import Config as VaeConfig
@@ -83,6 +85,42 @@ def test_a_language_model_has_the_elbo_alone(objective: Objective, corpus: Corpu
     else:
         with pytest.raises(ValueError, match="is about latent variables, .*; give it objective: elbo"):
             objective.check(model)
+
+
+def test_averaged_latents_are_charged_as_the_model_says(corpus: Corpus) -> None:
+    tokens = tokens_of(corpus)
+    charged = {}
+    for which in ("paper", "strict", "exch"):
+        model = make(corpus, samples=4, average=True, average_kl=which)
+        found, bound = value(Elbo(), model, tokens, beta=0.5)
+        assert torch.allclose(found, (bound.rec + 0.5 * bound.charged.sum(dim=1)).mean())
+        charged[which] = bound.charged.sum(dim=1)
+        assert torch.equal(bound.kl, charged["paper"])  # what is reported is the same
+    assert torch.allclose(charged["strict"], 4 * charged["paper"])
+    # ρ is near ½ before training; whatever it is, the joint KL is at least that of one latent.
+    assert bool((charged["exch"] >= charged["paper"] - 1e-6).all())
+    floor = FreeBits(nats=100.0)
+    found, _ = value(floor, make(corpus, samples=4, average=True, average_kl="strict"), tokens, beta=1.0)
+    assert found.item() > 100.0
+
+
+def test_a_charge_that_can_do_nothing_is_refused(corpus: Corpus) -> None:
+    with pytest.raises(ValueError, match="average_kl: strict is about several latents in one likelihood"):
+        make(corpus, samples=4, average_kl="strict")
+    with pytest.raises(ValueError, match="average_kl: exch can do nothing"):
+        Iwae().check(make(corpus, samples=4, average=True, average_kl="exch"))
+    Iwae().check(make(corpus, samples=4, average=True, average_kl="strict"))
+    judged = TrainConfig(select="nelbo_charged")
+    judged.check(make(corpus, samples=4, average=True, average_kl="exch"))
+    with pytest.raises(ValueError, match="select: nelbo_charged is of models that are charged another KL"):
+        judged.check(make(corpus, samples=4, average=True))
+
+
+def test_what_is_charged_is_measured_where_it_is_not_the_papers(corpus: Corpus) -> None:
+    split, evaluation = corpus.splits["valid"], EvaluateConfig()
+    strict = evaluate(make(corpus, samples=4, average=True, average_kl="strict"), split, evaluation, 0, "x")
+    assert strict["nelbo_charged"] == pytest.approx(strict["nll"])
+    assert "nelbo_charged" not in evaluate(make(corpus, samples=4, average=True), split, evaluation, 0, "x")
 
 
 def test_the_elbo_is_rec_and_one_weighted_kl(corpus: Corpus) -> None:

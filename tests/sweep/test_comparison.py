@@ -307,8 +307,8 @@ def test_the_command_lists_each_column_group(tmp_path: Path) -> None:
     place = Place(tmp_path, sweep(10, methods=METHODS), NLL)
     text, errors = place.compare()
     assert errors == ""
-    assert text.count("nll against the best, LSTM-LM (mean 100.03 over 10 common seeds of all rows)") == 2
-    assert text.startswith("PTB, Standard: nll")
+    assert text.count("strict against the best, LSTM-LM (mean 100.03 over 10 common seeds of all rows)") == 2
+    assert text.startswith("PTB, Standard: strict")
     assert "LSTM-VAE 10 +1.64 [+1.39, +1.90] 0.0020 0.0059 worse" in text
     assert "LSTM-VAE-AVG (L = 5) 10 +5.36" in text  # the strict bound, not the paper's number
     assert "Holm p is corrected for 3 comparisons." in text
@@ -349,7 +349,10 @@ def test_the_command_reads_evaluations(tmp_path: Path) -> None:
     record = sweep(3, settings=["Standard"])
     place = Place(tmp_path, record, {method: values[:3] for method, values in NLL.items()})
     _, errors = place.compare("--metric", "iw_strict", code=2)
-    assert "unknown metric 'iw_strict'; known: kl, nelbo_paper, nll, ppl, ppl_paper, rec" in errors
+    assert (
+        "unknown metric 'iw_strict'; did you mean 'strict'? known: kl, nelbo_paper, nll, ppl, ppl_paper, rec, strict, "
+        in errors
+    )
     assert "'sweep evaluate mine' measures more" in errors
     some = [trial.key for trial in record.trials if trial.labels["method"] == "LSTM-LM" or trial.seed < 2]
     place.evaluate({**dict.fromkeys(some, 90.0), some[-1]: math.nan})

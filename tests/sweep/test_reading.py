@@ -315,7 +315,7 @@ def test_a_trial_that_cannot_be_read_says_why(place: Workplace) -> None:
     place.store.trial(key).publish("result.json", result)
     assert "no trial of" in place.sweep("sample", "zzzz", "--no-tracking", code=2).errors
     (place.folder / "corpora" / "tiny" / "valid.txt").write_text("w1 w2\n")
-    assert "is not the one that trial" in place.read("sample", "VAE", code=2).errors
+    assert "another version of corpus tiny" in place.read("sample", "VAE", code=2).errors
     assert place.files("VAE") == set()
 
 
