@@ -107,9 +107,7 @@ def of_measures(part: Part, columns: Sequence[str]) -> Iterator[str]:
     """What the columns beyond the usual ones show, and which strict bounds were chosen."""
     trials = part.done()
     facts = of_whom(trials)
-    for key in columns:
-        if MEASURES[key].note:
-            yield MEASURES[key].note.format(**facts)
+    yield from dict.fromkeys(MEASURES[key].note.format(**facts) for key in columns if MEASURES[key].note)
     chosen: dict[str, list[str]] = {}
     for row in part.rows:
         for group in part.groups:

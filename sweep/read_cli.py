@@ -1,10 +1,10 @@
 """The commands that read the latent space of a trained model: sample, interpolate, reconstruct."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from pydantic import ValidationError
@@ -12,9 +12,9 @@ from pydantic import ValidationError
 from model import host
 from model.beam import Beam
 from model.decode import Decoding, Greedy, Sample
-from sweep.claims import Launch
+from sweep.additions import add
 from sweep.config import explain, unknown
-from sweep.mirror import default_uri, in_one_line, redacted
+from sweep.mirror import default_uri
 from sweep.options import (
     DEFAULT_CORPORA,
     DEFAULT_RESULTS,
@@ -29,9 +29,13 @@ from sweep.options import (
 from sweep.points import searched
 from sweep.reading import Reading, Speech, Trained, about, read_trained
 from sweep.reconstruction import ORIGINS, reconstruct
+from sweep.record import WantedTrial
 from sweep.sampling import PRIORS, interpolate, sample_posterior, sample_prior
 from sweep.store import READING, TrialStore
 from sweep.trial import default_device
+
+if TYPE_CHECKING:
+    from sweep.tracking import Experiment
 
 app = typer.Typer(rich_markup_mode="rich")
 DECODINGS: Mapping[str, type[Decoding]] = {"greedy": Greedy, "sample": Sample, "beam": Beam}
@@ -188,19 +192,15 @@ def mirror(uri: str, store: TrialStore, key: str, names: Sequence[str]) -> None:
     names: in the trial's folder of the store.
     """
     for record in store.all_recorded():
-        wanted = record.wanted | {trial.key: trial for _, trial in searched(store, record)}
-        if key not in wanted:
-            continue
-        try:
-            from sweep.tracking import Experiment
+        trial = {**{each.key: each for _, each in searched(store, record)}, **record.wanted}.get(key)
+        if trial is not None:
+            problem = add(uri, record, store, _keeping(trial, names), "what was read")
+            if problem:
+                _warn(problem)
 
-            with Launch(store.launches, record.name) as this:
-                store.lead(record.name, this)  # MLflow has one writer
-                Experiment(uri, record, store).keep_readings(wanted[key], names)
-        # There is no common class of what MLflow passes on. What was read is in the store whatever it is.
-        except Exception as error:
-            why = in_one_line(error, uri).removeprefix("ValueError: ")
-            _warn(f"MLflow at {redacted(uri)} lacks what was read ({why}); 'sweep sync {record.name}' adds it")
+
+def _keeping(trial: WantedTrial, names: Sequence[str]) -> Callable[["Experiment"], None]:
+    return lambda mlflow: mlflow.keep_readings(trial, names)
 
 
 def _warn(sentence: str) -> None:

@@ -19,10 +19,8 @@ from sweep.report_tables import chosen_grid, cost, duration, environment, search
 from sweep.report_words import causes, commits, evaluated, missing, standing, when
 from sweep.search_state import SearchState, searches, training_seconds
 from sweep.status import failure_groups
-from sweep.store import TrialStore
+from sweep.store import REPORT, TrialStore
 from sweep.table import comparison_tables, data_table
-
-REPORT = "report.html"
 
 
 @dataclass(frozen=True)

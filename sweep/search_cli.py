@@ -7,9 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from sweep.claims import Launch
+from sweep.additions import add
 from sweep.footnotes import OBJECTIVES, settings
-from sweep.mirror import default_uri, in_one_line, redacted
+from sweep.mirror import default_uri
 from sweep.options import (
     DEFAULT_RESULTS,
     Json,
@@ -49,8 +49,8 @@ def figures_command(
         say(f"{store.sweep(name)}/{figure}")
     if not written:
         say("nothing is done yet that could be drawn")
-    elif uri is not None:
-        _mirror(uri, record, store, written)
+    elif uri is not None and (problem := add(uri, record, store, lambda mlflow: mlflow.keep(written), "the figures")):
+        _warn([problem])
 
 
 def _write_curves(record: SweepRecord, store: TrialStore, lines: str | None) -> list[str]:
@@ -95,20 +95,6 @@ def file_names(labels: Sequence[str]) -> list[str]:
     are_fit = all(re.fullmatch(r"\w[\w.+-]{0,63}", label, re.ASCII) for label in labels)
     is_unique = len({label.lower() for label in labels}) == len(labels)
     return list(labels) if are_fit and is_unique else [str(n) for n in range(1, len(labels) + 1)]
-
-
-def _mirror(uri: str, record: SweepRecord, store: TrialStore, names: Sequence[str]) -> None:
-    """Put figures into the sweep's own run in MLflow; one sentence of warning when that did not work."""
-    from sweep.tracking import Experiment
-
-    try:
-        with Launch(store.launches, record.name) as this:
-            store.lead(record.name, this)  # MLflow has one writer
-            Experiment(uri, record, store).keep(names)
-    # There is no common class of what MLflow passes on. The figures are in the store whatever it is.
-    except Exception as error:
-        why = in_one_line(error, uri).removeprefix("ValueError: ")
-        _warn([f"MLflow at {redacted(uri)} lacks the figures ({why}); 'sweep sync {record.name}' adds them"])
 
 
 @app.command("search")

@@ -15,6 +15,7 @@
                      evaluation.json  how its trials were last evaluated
                      table.*          its tables
                      figures/         its figures
+                     report.html      all of it as one page
 <root>/studies/                       how Optuna's storage knows those searches
 <root>/launches/                      processes that train here, while they live
 """
@@ -35,7 +36,8 @@ from sweep.jobs import RESULT, WEIGHTS, Jobs
 from sweep.places import files_at
 from sweep.record import SweepRecord, TrialResult
 
-FIGURES, READING, EVALUATIONS, EVALUATION = "figures", "reading", "evaluations", "evaluation.json"
+FIGURES, REPORT = "figures", "report.html"
+READING, EVALUATIONS, EVALUATION = "reading", "evaluations", "evaluation.json"
 
 
 @dataclass(frozen=True)
@@ -121,8 +123,9 @@ class TrialStore(Jobs[TrialResult]):
         self.sweep(name).publish(EVALUATION, settings.model_dump_json().encode())
 
     def figures(self, name: str) -> list[str]:
-        """Names of a sweep's figures in its folder."""
-        return [f"{FIGURES}/{figure}" for figure in sorted(self.sweep(name).names(FIGURES))]
+        """Names of a sweep's figures in its folder, and of its report, as far as it has any."""
+        report = [REPORT] if REPORT in self.sweep(name).names() else []
+        return [*(f"{FIGURES}/{figure}" for figure in sorted(self.sweep(name).names(FIGURES))), *report]
 
     def all_recorded(self) -> list[SweepRecord]:
         return [self.recorded(name) for name in sorted(self.files.names("sweeps"))]

@@ -130,8 +130,9 @@ def _entropy(corpus: Mapping[str, Any], columns: Sequence[str]) -> Summary | Non
     if nll is None:
         return None
     ppl = math.exp(nll * corpus["sentences"]["test"] / corpus["tokens"]["test"])
-    known = {**dict.fromkeys(("nll", "strict", "iw", "strict_iw"), Number(nll)), "ppl": Number(ppl)}
-    return Summary({key: known.get(key, UNDEFINED) for key in (*columns, "strict")})
+    known = {"nll": nll, "strict": nll, "strict_iw": nll, "ppl": ppl, "strict_ppl": ppl}
+    entries = {key: Number(known[key]) if key in known else UNDEFINED for key in (*columns, "strict")}
+    return Summary(entries)
 
 
 def _with_published(table: Table, title: str, facts: Mapping[str, Any], wanted: Sequence[str]) -> Table:

@@ -158,7 +158,9 @@ def test_the_readmes_commands_work(demo: Demo) -> None:
     assert "0 of 48 suggestions tried in 2 cells" in demo.sweep("plan", str(demo.folder / "line-by-line.yaml"))
     shown = [line.split("#")[0].strip() for block in blocks("sh") for line in block.splitlines()]
     shown += re.findall(r"`(sweep [^`]+)`", (ROOT / "README.md").read_text())
-    commands = [line.split() for line in shown if re.match(r"sweep \w+ .*", line) and "KEY" not in line]
+    commands = [
+        line.split() for line in shown if re.match(r"sweep \w+ .*", line) and not {"KEY", "NAME"} & set(line.split())
+    ]
     assert ["sweep", "run", "ptb"] in commands
     for command in commands:
         if command[1] in ("ui", "stop", "search") or "fetch" in command or {"--address", "URI"} & set(command):
@@ -169,8 +171,10 @@ def test_the_readmes_commands_work(demo: Demo) -> None:
         ]
         if words[1] == "run":
             words[1] = "plan"
-        if words[1] in ("table", "figures"):
+        if words[1] in ("table", "figures", "evaluate"):
             words[2] = "demo"
+        if "--iw" in words:  # 500 take minutes
+            words[words.index("--iw") + 1] = "20"
         if words[1] == "import" or "import" in words:
             words.append("--force")
         demo.sweep(*words[1:])

@@ -145,5 +145,5 @@ def counted(done: int, wanted: int, failed: int = 0) -> Entry:
 
 def number(found: Number, digits: int) -> Entry:
     """A mean over seeds and its deviation, with so many decimals."""
-    spread = "" if found.std is None else f"{found.std:.{digits}f}"
-    return Entry(f"{found.mean:,.{digits}f}", spread, value=found.mean)
+    spread = "" if found.std is None else f"{found.std:z.{digits}f}"
+    return Entry(f"{found.mean:z,.{digits}f}", spread, value=found.mean)

@@ -2,14 +2,14 @@
 
 import json
 import shutil
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
+from mlflow import MlflowClient
 from torch import Tensor
 
 from data.vocabulary import END, Vocabulary
@@ -22,6 +22,7 @@ from sweep.reconstruction import match
 from sweep.record import SweepRecord, WantedTrial
 from sweep.sampling import choose, interpolate, latents_of, sentences_of
 from sweep.store import EvaluationStore, TrialStore
+from sweep.tracking import find_runs
 from tests.here import sweep_here
 
 SPEC = """
@@ -332,35 +333,6 @@ def test_a_store_that_takes_nothing_is_no_reason_to_print_nothing(
     assert "No space left on device" in done.errors
 
 
-class Kept:
-    """In place of an MLflow: what it is given, or refuses."""
-
-    def __init__(self, refuse: bool):
-        self.refuse = refuse
-        self.given: list[tuple[str, str, list[str]]] = []
-
-    def __call__(self, uri: str, record: SweepRecord, store: TrialStore) -> SimpleNamespace:
-        def keep_readings(trial: WantedTrial, names: Sequence[str]) -> None:
-            if self.refuse:
-                raise ConnectionError("refused")
-            self.given.append((record.name, trial.key, list(names)))
-
-        return SimpleNamespace(keep_readings=keep_readings)
-
-
-Mlflow = Callable[[bool], Kept]
-
-
-@pytest.fixture
-def mlflow(monkeypatch: pytest.MonkeyPatch) -> Mlflow:
-    def put(refuse: bool) -> Kept:
-        kept = Kept(refuse)
-        monkeypatch.setitem(sys.modules, "sweep.tracking", SimpleNamespace(Experiment=kept))  # type: ignore[arg-type]
-        return kept
-
-    return put
-
-
 def wanting(place: Workplace) -> None:
     """Three sweeps, two of which want the VAE."""
     for name, method in (("one", "VAE"), ("two", "VAE"), ("three", "LM")):
@@ -368,26 +340,31 @@ def wanting(place: Workplace) -> None:
         place.store.record(SweepRecord(name, {}, (trial,), {}))
 
 
-def test_readings_go_to_every_sweep_that_wants_the_trial(place: Workplace, mlflow: Mlflow) -> None:
-    kept, key = mlflow(False), place.keys["VAE"]
-    place.sweep("sample", key, "--tracking-uri", "http://mine")
-    assert kept.given == []
+def artifacts(uri: str, sweep: str) -> dict[str, list[str]]:
+    """Of the runs of a sweep's trials, by key; nothing where MLflow has no such sweep."""
+    found = find_runs(uri, sweep)
+    client = MlflowClient(uri)
+    runs = found[1] if found else {}
+    return {key: sorted(each.path for each in client.list_artifacts(run, "reading")) for key, run in runs.items()}
+
+
+def test_readings_go_to_every_sweep_that_wants_the_trial(place: Workplace) -> None:
+    uri, key = f"sqlite:///{place.folder}/mlflow.db", place.keys["VAE"]
     wanting(place)
-    place.sweep("sample", key, "--tracking-uri", "http://mine")
-    names = ["reading/sample-prior.txt", "reading/sample-prior.json"]
-    assert kept.given == [("one", key, names), ("two", key, names)]
-    place.read("sample", "VAE")
-    assert len(kept.given) == 2
+    place.sweep("sample", key, "--tracking-uri", uri)
+    names = ["reading/sample-prior.json", "reading/sample-prior.txt"]
+    assert artifacts(uri, "one") == artifacts(uri, "two") == {key: names}
+    assert artifacts(uri, "three") == {}
+    place.sweep("sync", "one", "--tracking-uri", uri)
+    assert artifacts(uri, "one") == {key: names}
     assert place.store.launches.names() == set()
 
 
-def test_an_mlflow_that_is_away_is_a_warning(
-    place: Workplace, mlflow: Mlflow, capsys: pytest.CaptureFixture[str]
-) -> None:
-    mlflow(True)
+def test_an_mlflow_that_is_away_is_a_warning(place: Workplace, capsys: pytest.CaptureFixture[str]) -> None:
     wanting(place)
-    mirror("http://me:secret@mine", place.store, place.keys["VAE"], ["reading/sample-prior.txt"])
+    uri = "http://me:secret@127.0.0.1:9"
+    mirror(uri, place.store, place.keys["VAE"], ["reading/sample-prior.txt"])
     errors = capsys.readouterr().err
-    assert errors.count("warning: MLflow at http://***@mine lacks what was read (") == 2
+    assert errors.count("warning: MLflow at http://***@127.0.0.1:9 lacks what was read (") == 2
     assert "'sweep sync one' adds it" in errors
     assert "secret" not in errors
