@@ -42,9 +42,12 @@ class Part:
         self.axes = [axis for axis in trials[0].labels if axis not in (split_by, self._across, TUNED)]
         self._sweep, self._results, self._tuned = record.name, results, record.tuned
         self._evaluations, self._failed = evaluations, failed
-        self.rows = list(dict.fromkeys(map(self._row, trials)))
-        self.groups = list(dict.fromkeys(map(self._group, trials)))
-        self._corpora = {_source_of_text(trial): self._results[trial.key].corpus for trial in self._done(trials)}
+        self._cells: dict[tuple[str, str], list[WantedTrial]] = {}
+        for trial in trials:
+            self._cells.setdefault((self._row(trial), self._group(trial)), []).append(trial)
+        self.rows = list(dict.fromkeys(row for row, _ in self._cells))
+        self.groups = list(dict.fromkeys(group for _, group in self._cells))
+        self._corpora = {_source_of_text(trial): results[trial.key].corpus for trial in trials if trial.key in results}
 
     def _row(self, trial: WantedTrial) -> str:
         named = ", ".join(trial.labels[axis] for axis in self.axes) or self._sweep
@@ -60,13 +63,10 @@ class Part:
             if trials:
                 row, group = self._row(trials[0]), self._group(trials[0])
                 name = f"{row} ({group})" if group else row
-                yield name, tuned, [self._results[trial.key] for trial in self._done(trials)]
-
-    def _done(self, trials: Iterable[WantedTrial]) -> list[WantedTrial]:
-        return [trial for trial in trials if trial.key in self._results]
+                yield name, tuned, [self._results[trial.key] for trial in trials if trial.key in self._results]
 
     def cell(self, row: str, group: str) -> list[WantedTrial]:
-        return [trial for trial in self.trials if (self._row(trial), self._group(trial)) == (row, group)]
+        return self._cells.get((row, group), [])
 
     def failed(self, row: str, group: str) -> int:
         """How many trials of a cell have failed."""
@@ -74,11 +74,12 @@ class Part:
 
     def done(self, row: str | None = None, group: str | None = None) -> list[Trial]:
         """The trials that are done, in one row or in all, in one group or in all."""
-        return [
-            Trial(self._results[trial.key], self._evaluations.get(trial.key))
-            for trial in self._done(self.trials)
-            if row in (None, self._row(trial)) and group in (None, self._group(trial))
-        ]
+        rows, groups = [row] if row is not None else self.rows, [group] if group is not None else self.groups
+        cells = [self.cell(row, group) for row in rows for group in groups]
+        return [self._trial(trial) for cell in cells for trial in cell if trial.key in self._results]
+
+    def _trial(self, trial: WantedTrial) -> Trial:
+        return Trial(self._results[trial.key], self._evaluations.get(trial.key))
 
     def results(self, row: str | None = None) -> list[TrialResult]:
         """Of the trials that are done, in one row or in all."""
@@ -90,8 +91,7 @@ class Part:
         numbers: dict[int, float | str] = {}
         for trial in self.cell(row, group):
             if trial.key in self._results:
-                one = Trial(self._results[trial.key], self._evaluations.get(trial.key))
-                value = MEASURES[column].of(one, form)
+                value = MEASURES[column].of(self._trial(trial), form)
                 numbers[trial.seed] = "not evaluated" if value is None else value
             else:
                 numbers[trial.seed] = "failed" if trial.key in self._failed else "not done"
