@@ -3,6 +3,7 @@
 All L samples are decoded in one call, as rows of one batch; averaging of hidden states happens before the one softmax.
 """
 
+from collections.abc import Mapping
 from typing import Literal
 
 import torch
@@ -47,6 +48,34 @@ class LstmEncoder(nn.Module):
         zeros = embedded.new_zeros(1, len(tokens), self.lstm.hidden_size)
         hidden = lstm(self.lstm, embedded.unsqueeze(1), zeros[..., :0], zeros, zeros)
         return hidden[-1, 0]
+
+    def start_from(self, weights: Mapping[str, Tensor]) -> None:
+        """Copy the word embedding and the LSTM of an LSTM language model, in place (Yang et al. 2017: "+ init").
+
+        weights: its parameters by their names in `LstmLm`, whose decoder's `embedding` and `lstm` have the same shapes
+        as ours for equal sizes; what else is there is left alone. Raises ValueError, with nothing copied, on weights
+        that are missing or of another shape.
+        """
+        wanted = {f"decoder.{name}": parameter for name, parameter in self.named_parameters()}
+        for name, parameter in wanted.items():
+            if name not in weights:
+                raise ValueError(
+                    f"an encoder starts from the weights of an LSTM language model, and these have no {name}; "
+                    "name a trial of lstm_lm"
+                )
+            if weights[name].shape != parameter.shape:
+                raise ValueError(
+                    f"an encoder starts from weights of its own shapes, and {name} is {_shape(weights[name])} in them "
+                    f"and {_shape(parameter)} here; give both models the same corpus, embedding_dim and hidden_dim"
+                )
+        with torch.no_grad():
+            for name, parameter in wanted.items():
+                parameter.copy_(weights[name])
+
+
+def _shape(tensor: Tensor) -> str:
+    """Fit for a sentence: 10001 × 100."""
+    return " × ".join(map(str, tensor.shape))
 
 
 class LstmDecoder(nn.Module):

@@ -4,6 +4,8 @@ The smaller the decoder's receptive field (`size`), the less it can say without 
 used. With `samples: L` the reconstruction is averaged over L draws.
 """
 
+from collections.abc import Mapping
+
 import torch
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
@@ -68,6 +70,13 @@ class CnnVae(LatentModel):
 
     def initialise(self, generator: torch.Generator) -> None:
         initialise_cnn(self, self.init_range, generator)
+
+    def start_from(self, weights: Mapping[str, Tensor]) -> None:
+        """The encoder goes on from an LSTM language model's weights, as of `LstmEncoder.start_from`; the rest stays.
+
+        Nothing is frozen. To be called after `initialise`.
+        """
+        self.encoder.start_from(weights)
 
     def draw_noise(self, num_sentences: int, draws: int, generator: torch.Generator) -> Tensor:
         return torch.randn((draws, 1, num_sentences, self.latent_dim), generator=generator, device=generator.device)

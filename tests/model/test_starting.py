@@ -1,4 +1,4 @@
-"""What parameters are before training: PyTorch's own draw, or a uniform one."""
+"""What parameters are before training: PyTorch's own draw, a uniform one, or an LSTM language model's weights."""
 
 import math
 
@@ -9,8 +9,11 @@ from torch import Tensor, nn
 from data.vocabulary import END, Vocabulary
 from model.initialisation import initialise_as_torch
 from model.randomness import generator
+from model.variants.cnn_lm import Config as CnnLmConfig
 from model.variants.cnn_vae import CnnVae
 from model.variants.cnn_vae import Config as CnnVaeConfig
+from model.variants.lstm_lm import Config as LstmLmConfig
+from model.variants.lstm_lm import LstmLm
 
 SIZES = {"embedding_dim": 6, "hidden_dim": 9}
 VOCABULARY = Vocabulary((END, "<unk>", *(f"w{index}" for index in range(21))))
@@ -19,6 +22,12 @@ VOCABULARY = Vocabulary((END, "<unk>", *(f"w{index}" for index in range(21))))
 def cnn_vae(**fields: object) -> CnnVae:
     model = CnnVaeConfig.model_validate({**SIZES, "latent_dim": 3, "size": "S", **fields}).build(VOCABULARY)
     model.initialise(generator(1, "parameters"))
+    return model
+
+
+def lstm_lm(**fields: object) -> LstmLm:
+    model = LstmLmConfig.model_validate({**SIZES, **fields}).build(VOCABULARY)
+    model.initialise(generator(2, "parameters"))
     return model
 
 
@@ -67,3 +76,49 @@ def test_a_parameter_of_no_known_kind_is_not_left_as_it_was() -> None:
 def test_a_range_is_for_every_parameter() -> None:
     spread = [float(values.abs().max()) for values in cnn_vae(init_range=0.01).parameters()]
     assert all(0.0 < largest <= 0.01 for largest in spread)
+
+
+@torch.no_grad()
+def test_an_encoder_starts_from_a_language_model() -> None:
+    """Having read words, it is in the state in which the language model is."""
+    model, other, words = cnn_vae().eval(), lstm_lm().eval(), torch.tensor([[5, 3, 8, 8, 2]])
+    before = {name: values.clone() for name, values in model.named_parameters()}
+    model.start_from(dict(other.named_parameters()))
+    embedded = other.decoder.embedding(torch.cat([torch.tensor([[VOCABULARY.start]]), words], dim=1).t())
+    expected = other.decoder.lstm(embedded)[0][-1]
+    assert torch.allclose(model.encoder(words, generator(0, "unused")), expected, atol=1e-6)
+    for name, values in model.named_parameters():
+        assert torch.equal(values, before[name]) != name.startswith("encoder."), name
+
+
+def test_what_it_started_from_stays_as_it_is() -> None:
+    model, other = cnn_vae(), lstm_lm()
+    expected = other.decoder.embedding.weight.detach().clone()
+    model.start_from(other.state_dict())
+    with torch.no_grad():
+        model.encoder.embedding.weight.zero_()
+    assert torch.equal(other.decoder.embedding.weight, expected)
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        (
+            lstm_lm(embedding_dim=7).state_dict(),
+            r"decoder.embedding.weight is 24 × 7 in them and 24 × 6 here; .*same corpus, embedding_dim and hidden_dim",
+        ),
+        (lstm_lm(hidden_dim=8).state_dict(), r"decoder.lstm.weight_ih_l0 is 32 × 6 in them and 36 × 6 here; "),
+        (
+            CnnLmConfig(embedding_dim=6, hidden_dim=9).build(VOCABULARY).state_dict(),
+            r"^an encoder starts from .* LSTM language model, and these have no decoder.lstm.weight_ih_l0; name a",
+        ),
+    ],
+    ids=["other tables", "other states", "no LSTM"],
+)
+def test_weights_that_do_not_fit_are_refused_as_a_whole(weights: dict[str, Tensor], message: str) -> None:
+    model = cnn_vae()
+    before = [values.clone() for values in model.parameters()]
+    with pytest.raises(ValueError, match=message):
+        model.start_from(weights)
+    for values, expected in zip(model.parameters(), before, strict=True):
+        assert torch.equal(values, expected)
