@@ -3,16 +3,16 @@
 All L samples are decoded in one call, as rows of one batch; averaging of hidden states happens before the one softmax.
 """
 
+from collections.abc import Mapping
 from typing import Literal
 
 import torch
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat
 from torch import Tensor, nn
 
-from data.vocabulary import Vocabulary
-from model.core import ModelConfig, Reader
+from model.core import Reader
 from model.cross_entropy import cross_entropy
-from model.inputs import DecoderInputs, InputMode, prefix
+from model.inputs import DecoderInputs, ReadingConfig, prefix
 from model.precision import at_least_single
 from model.randomness import dropout
 from model.recurrence import lstm
@@ -20,27 +20,14 @@ from model.recurrence import lstm
 InitialState = Literal["linear", "tanh_cell", "linear_both"]
 
 
-class LstmConfig(ModelConfig):
+class LstmConfig(ReadingConfig):
     """Fields of every LSTM system; the defaults are the paper's for PTB. Rates are probabilities of being zeroed."""
 
-    embedding_dim: PositiveInt = 100
-    hidden_dim: PositiveInt = 400
-    inputs: InputMode = "words"
-    word_dropout: float = Field(0.0, ge=0, lt=1)
     input_dropout: float = Field(0.5, ge=0, lt=1)  # on the decoder's word embeddings
     output_dropout: float = Field(0.5, ge=0, lt=1)  # on hidden states before the softmax layer
     init_range: PositiveFloat = 0.1  # every parameter is drawn from U(−range, range)
     embedding_init_range: PositiveFloat | None = None  # word embeddings only; init_range when absent
     linear_bias: bool = False  # biases of the linear maps M1 … M4; the paper's equations have none
-
-    def decoder_inputs(self, vocabulary: Vocabulary) -> DecoderInputs:
-        """What the decoder reads. Raises ValueError on word dropout where no word is read."""
-        if self.inputs == "none" and self.word_dropout > 0.0:
-            raise ValueError(
-                f"inputs: none already replaces every word, so that word_dropout {self.word_dropout:g} can do nothing; "
-                "leave it 0 there, or exclude this combination"
-            )
-        return DecoderInputs(self.inputs, self.word_dropout, vocabulary.start, vocabulary.unknown)
 
 
 class LstmEncoder(nn.Module):
@@ -61,6 +48,34 @@ class LstmEncoder(nn.Module):
         zeros = embedded.new_zeros(1, len(tokens), self.lstm.hidden_size)
         hidden = lstm(self.lstm, embedded.unsqueeze(1), zeros[..., :0], zeros, zeros)
         return hidden[-1, 0]
+
+    def start_from(self, weights: Mapping[str, Tensor]) -> None:
+        """Copy the word embedding and the LSTM of an LSTM language model, in place (Yang et al. 2017: "+ init").
+
+        weights: its parameters by their names in `LstmLm`, whose decoder's `embedding` and `lstm` have the same shapes
+        as ours for equal sizes; what else is there is left alone. Raises ValueError, with nothing copied, on weights
+        that are missing or of another shape.
+        """
+        wanted = {f"decoder.{name}": parameter for name, parameter in self.named_parameters()}
+        for name, parameter in wanted.items():
+            if name not in weights:
+                raise ValueError(
+                    f"an encoder starts from the weights of an LSTM language model, and these have no {name}; "
+                    "name a trial of lstm_lm"
+                )
+            if weights[name].shape != parameter.shape:
+                raise ValueError(
+                    f"an encoder starts from weights of its own shapes, and {name} is {_shape(weights[name])} in them "
+                    f"and {_shape(parameter)} here; give both models the same corpus, embedding_dim and hidden_dim"
+                )
+        with torch.no_grad():
+            for name, parameter in wanted.items():
+                parameter.copy_(weights[name])
+
+
+def _shape(tensor: Tensor) -> str:
+    """Fit for a sentence: 10001 × 100."""
+    return " × ".join(map(str, tensor.shape))
 
 
 class LstmDecoder(nn.Module):
