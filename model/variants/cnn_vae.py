@@ -18,6 +18,7 @@ from model.gaussian import DiagonalGaussian
 from model.inputs import DecoderInputs
 from model.lstm import LstmEncoder, operations
 from model.precision import at_least_single
+from model.start import StartsFromTrained
 
 
 class Config(CnnConfig):
@@ -42,7 +43,7 @@ class Config(CnnConfig):
         )
 
 
-class CnnVae(LatentModel):
+class CnnVae(LatentModel, StartsFromTrained):
     def __init__(
         self,
         encoder: LstmEncoder,

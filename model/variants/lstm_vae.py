@@ -4,6 +4,8 @@
 the L chains' hidden states are averaged before the softmax (section 3.2): one likelihood that conditions on all L.
 """
 
+from collections.abc import Mapping
+
 import torch
 from pydantic import Field, NonNegativeFloat, PositiveInt
 from torch import Tensor, nn
@@ -16,6 +18,7 @@ from model.gaussian import DiagonalGaussian, largest_log_variance
 from model.inputs import DecoderInputs
 from model.lstm import InitialState, LstmConfig, LstmDecoder, LstmEncoder, LstmReader, initialise_uniform, operations
 from model.precision import at_least_single
+from model.start import StartsFromTrained
 
 
 class Config(LstmConfig):
@@ -67,7 +70,7 @@ class Config(LstmConfig):
         )
 
 
-class LstmVae(LatentModel):
+class LstmVae(LatentModel, StartsFromTrained):
     def __init__(
         self,
         encoder: LstmEncoder,
@@ -99,6 +102,10 @@ class LstmVae(LatentModel):
 
     def initialise(self, generator: torch.Generator) -> None:
         initialise_uniform(self, self.init_range, self.embedding_init_range, generator)
+
+    def start_from(self, weights: Mapping[str, Tensor]) -> None:
+        """The encoder goes on from an LSTM language model's weights, as of `LstmEncoder.start_from`; the rest stays."""
+        self.encoder.start_from(weights)
 
     def draw_noise(self, num_sentences: int, draws: int, generator: torch.Generator) -> Tensor:
         shape = (draws, self.latents_per_sentence, num_sentences, self.latent_dim)
