@@ -78,6 +78,9 @@ class LstmVae(LstmLatentModel):
         shape = (draws, self.latents_per_sentence, num_sentences, self.latent_dim)
         return torch.randn(shape, generator=generator, device=generator.device)
 
+    def draw_prior(self, num: int, generator: torch.Generator) -> Tensor:
+        return torch.randn(num, self.latent_dim, generator=generator, device=generator.device)
+
     def posterior(self, tokens: Tensor, generator: torch.Generator) -> DiagonalGaussian:
         summary = self.encoder(tokens, generator)
         log_variance = at_least_single(self.to_log_variance(summary))
