@@ -31,23 +31,38 @@ class LstmConfig(ReadingConfig):
 
 
 class LstmEncoder(nn.Module):
-    """Reads `<s> w_1 … w_T </s>`; its last hidden state summarises the sentence (paper, Eq. 6)."""
+    """Reads `<s> w_1 … w_T </s>`; its last hidden state summarises the sentence (paper, Eq. 6).
 
-    def __init__(self, *, num_inputs: int, embedding_dim: int, hidden_dim: int, dropout_rate: float, start: int):
+    reads_cell: the last cell state too. summary_dim: numbers of a summary, m or 2 m.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_inputs: int,
+        embedding_dim: int,
+        hidden_dim: int,
+        dropout_rate: float,
+        start: int,
+        reads_cell: bool = False,
+    ):
         super().__init__()
         self.embedding = empty_embedding(num_inputs, embedding_dim)
         self.lstm = nn.LSTM(embedding_dim, hidden_dim)
         self.dropout_rate = dropout_rate
         self.start = start
+        self.reads_cell = reads_cell
+        self.summary_dim = 2 * hidden_dim if reads_cell else hidden_dim
 
     def forward(self, tokens: Tensor, generator: torch.Generator) -> Tensor:
-        """(B, m) last hidden state for (B, T) tokens."""
+        """(B, summary_dim) for (B, T) tokens."""
         embedded = self.embedding(torch.cat([prefix(tokens, self.start), tokens], dim=1).t())
         if self.training:
             embedded = dropout(embedded, self.dropout_rate, generator)
         zeros = embedded.new_zeros(1, len(tokens), self.lstm.hidden_size)
-        hidden = lstm(self.lstm, embedded.unsqueeze(1), zeros[..., :0], zeros, zeros)
-        return hidden[-1, 0]
+        states, (_, cell) = self.lstm(embedded, (zeros, zeros))
+        last: Tensor = states[-1]
+        return torch.cat([last, cell[0]], dim=1) if self.reads_cell else last
 
     def start_from(self, weights: Mapping[str, Tensor]) -> None:
         """Copy the word embedding and the LSTM of an LSTM language model, in place (Yang et al. 2017: "+ init").
@@ -82,7 +97,8 @@ class LstmDecoder(nn.Module):
     """log p(x | z^(1..L)): an LSTM that reads [word; z] at each step and starts from z (paper, Eq. 7–9).
 
     Without latents (latent_dim 0) it is the LSTM language model. With `average`, L chains run side by side, each
-    from its own z, and the mean of their hidden states goes through the one softmax (paper, Eq. 8).
+    from its own z, and the mean of their hidden states goes through the one softmax (paper, Eq. 8). average_latents:
+    the mean of the L latents themselves starts the one chain.
     """
 
     def __init__(
@@ -98,6 +114,7 @@ class LstmDecoder(nn.Module):
         output_dropout: float,
         latent_dropout: bool = False,
         dropout_before_average: bool = False,
+        average_latents: bool = False,
         shared_input_dropout: bool = False,
         linear_bias: bool = False,
     ):
@@ -112,6 +129,7 @@ class LstmDecoder(nn.Module):
         self.output_dropout = output_dropout
         self.latent_dropout = latent_dropout
         self.dropout_before_average = dropout_before_average
+        self.average_latents = average_latents
         self.shared_input_dropout = shared_input_dropout
 
     def forward(
@@ -127,8 +145,8 @@ class LstmDecoder(nn.Module):
 
         equal_weights: as in `cross_entropy`.
         """
+        latents = self.chains_of(latents)
         draws, chains, sentences, _ = latents.shape
-        latents = latents.to(self.to_logits.weight.dtype)
         if self._reads_the_same(inputs):
             latents = latents[:, :, :1]
         words, rows = self._read(inputs, latents, generator)
@@ -145,6 +163,11 @@ class LstmDecoder(nn.Module):
         expected = targets.t().unsqueeze(1).expand(-1, draws, -1).reshape(len(hidden), -1)
         nll = cross_entropy(hidden, self.to_logits, expected, equal_weights=equal_weights)
         return -nll.view(-1, draws, sentences).sum(dim=0)
+
+    def chains_of(self, latents: Tensor) -> Tensor:
+        """Of (·, L, …) latents those of each chain, in the precision that it computes in."""
+        chains = latents.mean(dim=1, keepdim=True) if self.average_latents else latents
+        return chains.to(self.to_logits.weight.dtype)
 
     def _reads_the_same(self, inputs: Tensor) -> bool:
         """Whether all sentences have the same hidden states, so that those of one do for all."""
@@ -188,7 +211,7 @@ class LstmReader(Reader):
         assert not decoder.training
         self._decoder = decoder
         self._inputs = inputs
-        self._latents = latents.to(decoder.to_logits.weight.dtype)
+        self._latents = decoder.chains_of(latents)
         self._hidden, self._cell = decoder._start(self._latents)  # (R, L, m)
 
     def read(self, words: Tensor) -> Tensor:

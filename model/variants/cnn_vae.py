@@ -82,6 +82,9 @@ class CnnVae(LatentModel, StartsFromTrained):
     def draw_noise(self, num_sentences: int, draws: int, generator: torch.Generator) -> Tensor:
         return torch.randn((draws, 1, num_sentences, self.latent_dim), generator=generator, device=generator.device)
 
+    def draw_prior(self, num: int, generator: torch.Generator) -> Tensor:
+        return torch.randn(num, self.latent_dim, generator=generator, device=generator.device)
+
     def posterior(self, tokens: Tensor, generator: torch.Generator) -> DiagonalGaussian:
         features = torch.relu(self.to_features(self.encoder(tokens, generator)))
         return DiagonalGaussian(

@@ -37,6 +37,8 @@ def small_configs() -> list[ModelConfig]:
             patches += [{"samples": 3, "average": True}, {"samples": 3, "average": True, "inputs": "none"}]
         if "average_kl" in fields:
             patches += [{"samples": 3, "average": True, "average_kl": charged} for charged in ("strict", "exch")]
+        if "norm_penalty" in fields:
+            patches += [{"norm_penalty": 0.1, "encoder_summary": "hidden_and_cell", "initial_state": "linear_both"}]
         configs += [config_type(**common, **patch) for patch in patches]
     return configs
 
