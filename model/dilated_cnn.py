@@ -4,6 +4,7 @@ Time comes first in every array: a tap of a convolution is then one matrix produ
 computed of the zeros before the first. S draws of a latent are decoded in one call, as rows of one batch.
 """
 
+from collections.abc import Iterator
 from typing import Literal
 
 import torch
@@ -101,18 +102,21 @@ class CnnDecoder(nn.Module):
         """
         draws, _, sentences, _ = latents.shape
         channels = self._read(inputs, latents.squeeze(1)).flatten(1, 2)
-        for layer in self.layers:
+        for layer in self.residual_layers():
             channels = layer(channels, generator)
         expected = targets.t().unsqueeze(1).expand(-1, draws, -1).reshape(-1, 1)
         nll = cross_entropy(channels.flatten(0, 1), self.to_logits, expected, equal_weights=equal_weights)
         return -nll.view(-1, draws, sentences).sum(dim=0)
 
+    def residual_layers(self) -> Iterator["ResidualLayer"]:
+        for layer in self.layers:
+            assert isinstance(layer, ResidualLayer)
+            yield layer
+
     def _read(self, inputs: Tensor, latents: Tensor) -> Tensor:
         """(T, S, B, C) projected [word; z]: the words' part computed once for all draws, the latents' for all steps."""
         words, bias = self.embedding(inputs.t()).unsqueeze(1), self.to_channels.bias
-        of_words, of_latents = self.to_channels.weight.split(  # type: ignore[no-untyped-call]
-            [words.shape[-1], latents.shape[-1]], dim=1
-        )
+        of_words, of_latents = torch.split(self.to_channels.weight, [words.shape[-1], latents.shape[-1]], dim=1)
         projected = functional.linear(latents.to(words.dtype), of_latents, bias)
         return functional.linear(words, of_words) + projected
 
@@ -173,15 +177,15 @@ class CnnReader(Reader):
         self._decoder = decoder
         self._inputs = inputs
         self._latents = latents.squeeze(1).to(decoder.to_logits.weight.dtype)
-        self._rings = [layer.empty_ring(len(latents)) for layer in decoder.layers]  # type: ignore[operator]
+        self._rings = [layer.empty_ring(len(latents)) for layer in decoder.residual_layers()]
         self._time = 0
 
     def read(self, words: Tensor) -> Tensor:
         decoder = self._decoder
         embedded = decoder.embedding(self._inputs.following(words))
         channels = decoder.to_channels(torch.cat([embedded, self._latents], dim=-1))
-        for layer, ring in zip(decoder.layers, self._rings, strict=True):
-            channels = layer.step(channels, ring, self._time)  # type: ignore[operator]
+        for layer, ring in zip(decoder.residual_layers(), self._rings, strict=True):
+            channels = layer.step(channels, ring, self._time)
         self._time += 1
         return at_least_single(decoder.to_logits(channels)).log_softmax(dim=-1)
 

@@ -13,9 +13,9 @@ from model.core import TextModel
 class StartConfig(BaseModel):
     """Parameters are drawn, and then, with `trained`, in part replaced.
 
-    trained: a patch of the trial's own config. What it makes is another trial, of the same seed and text, from whose
-    best weights the model takes what it can use; "+ init" of Yang et al. (2017) starts an encoder from a language
-    model.
+    trained: another trial's config, but for the seed, which is the same, as the text is. In a spec it is a patch over
+    what the sweep says besides. From that trial's best weights the model takes what it can use; "+ init" of Yang et al.
+    (2017) starts an encoder from a language model.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

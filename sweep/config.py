@@ -81,12 +81,15 @@ class TrialConfig:
         """The trial whose weights this one starts from. Raises ConfigError when there can be none such."""
         if self.start.trained is None:
             return None
-        document = self.document()
-        del document["start"]
         try:
-            return TrialConfig.parse(merge(document, self.start.trained))
+            if parse_group("start", self.start.trained.get("start")).trained is not None:
+                raise ConfigError(("start",), "a trial that others start from is trained from scratch; leave it out")
+            found = TrialConfig.parse({**self.start.trained, "seed": self.seed})
+            if found.data != self.data:
+                raise ConfigError(("data",), "a trial starts from one of the same text; leave it out")
         except ConfigError as error:
             raise ConfigError(("start", "trained", *error.path), error.problem) from None
+        return found
 
     def document(self) -> dict[str, Any]:
         """As plain JSON values, every default written out; `parse` of it gives the same config."""

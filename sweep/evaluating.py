@@ -44,7 +44,9 @@ def plan_evaluation(record: SweepRecord, store: TrialStore, settings: Evaluation
     left = [trial for key, trial in record.wanted.items() if states.get(key, "done") != "done"]
     costs = {key: result.cost["seconds"] / len(result.history) for key, result in results.items()}
     missing = [
-        replace(trial, config=settings.model_dump()) for trial in sorted(left, key=lambda trial: -costs[trial.key])
+        # Whatever it started from, its weights are there.
+        replace(trial, config=settings.model_dump(), after="")
+        for trial in sorted(left, key=lambda trial: -costs[trial.key])
     ]
     return Work(record, settings, results, missing)
 

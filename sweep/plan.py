@@ -92,13 +92,13 @@ def make_plan(spec: SweepSpec, corpora: Path) -> Plan:
         cost, size = _cost(spec, cell, first, corpus)
         for seed in spec.seeds if fields.search is None or fields.search.grid else ():
             config = spec.trial_config(cell, seed)
-            key, after = trial_key(config, corpus.content_hash), ""
-            if config.prerequisite is not None:
-                start = _start(config.prerequisite, cell.labels, loaded)
-                after = start.key
-                starts.setdefault(after, start)
+            prerequisite, after = spec.prerequisite(cell, config), ""
+            if prerequisite is not None:
+                after = trial_key(prerequisite, corpus.content_hash)
+                starts.setdefault(after, _start(after, cell, prerequisite))
                 if after not in costs:
-                    costs[after], parameters[after] = _start_cost(spec, cell, config.prerequisite, corpus)
+                    costs[after], parameters[after] = _start_cost(spec, cell, prerequisite, corpus)
+            key = trial_key(config, corpus.content_hash)
             trials.append(WantedTrial(key, cell.labels, seed, config.document(), after))
             costs[key], parameters[key] = cost, size
     studies = plan_studies(spec, lambda config: _checked(config, loaded(config.data)))
@@ -109,10 +109,9 @@ def make_plan(spec: SweepSpec, corpora: Path) -> Plan:
     return Plan(record, fields, loaded, costs, parameters)
 
 
-def _start(config: TrialConfig, labels: Mapping[str, str], corpora: Corpora) -> WantedTrial:
-    """The trial that those of a cell start from. labels: of the cell."""
-    key = trial_key(config, corpora(config.data).content_hash)
-    return WantedTrial(key, {START: f"start of {' / '.join(labels.values())}"}, config.seed, config.document())
+def _start(key: str, cell: Cell, config: TrialConfig) -> WantedTrial:
+    """The trial that one of a cell starts from."""
+    return WantedTrial(key, {START: f"start of {' / '.join(cell.labels.values())}"}, config.seed, config.document())
 
 
 def _start_cost(spec: SweepSpec, cell: Cell, config: TrialConfig, corpus: Corpus) -> tuple[float, int]:

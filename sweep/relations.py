@@ -9,6 +9,7 @@ from typing import Any
 
 from sweep.curves import DIVERGED
 from sweep.evaluation import Evaluation
+from sweep.measures import MEASURES, Measure, Trial, chosen_form
 from sweep.part import parts
 from sweep.record import TUNED, SweepRecord, TrialResult, WantedTrial
 
@@ -128,7 +129,7 @@ class Ladder:
     """Perplexities by the number of latent samples L, one a seed, of models that are the same but for that.
 
     kind: of `KINDS`. `plain`, reconstruction is averaged over L draws; `averaged`, hidden states are, and the number
-    is the paper's; `averaged, strict bound`, the same models charged a KL for each latent. With L = 1 all are one.
+    is the paper's; `averaged, strict bound`, the same models by the bound that tables show. With L = 1 all are one.
     name: what else it is, where the panel has several.
     """
 
@@ -147,13 +148,16 @@ class Ladders:
     ladders: tuple[Ladder, ...]
 
 
-def ladders(record: SweepRecord, results: Mapping[str, TrialResult]) -> list[Ladders]:
+def ladders(
+    record: SweepRecord, results: Mapping[str, TrialResult], evaluations: Mapping[str, Evaluation]
+) -> list[Ladders]:
     """Of each panel in which models differ in L, and in averaging, alone. What a search has tuned is left out."""
-    found = [Ladders(panel.title, tuple(_ladders(panel, results))) for panel in panels(record)]
+    trials = {key: Trial(result, evaluations.get(key)) for key, result in results.items()}
+    found = [Ladders(panel.title, tuple(_ladders(panel, trials))) for panel in panels(record)]
     return [each for each in found if each.ladders]
 
 
-def _ladders(panel: Panel, results: Mapping[str, TrialResult]) -> Iterator[Ladder]:
+def _ladders(panel: Panel, results: Mapping[str, Trial]) -> Iterator[Ladder]:
     families: dict[str, list[WantedTrial]] = {}
     for trials in panel.methods.values():
         for trial in trials:
@@ -166,14 +170,14 @@ def _ladders(panel: Panel, results: Mapping[str, TrialResult]) -> Iterator[Ladde
 
 
 def _climbs(
-    family: list[WantedTrial], results: Mapping[str, TrialResult]
+    family: list[WantedTrial], results: Mapping[str, Trial]
 ) -> Iterator[tuple[str, list[WantedTrial], dict[int, tuple[float, ...]]]]:
     """What a family has of each kind, with the family; nothing of a kind with a single L."""
     plain = [trial for trial in family if not _is_averaged(trial)]
     averaged = [trial for trial in family if _is_averaged(trial) or _samples(trial) == 1]
-    metrics = ("ppl_paper", "ppl_paper", "ppl")
-    for kind, trials, metric in zip(KINDS, (plain, averaged, averaged), metrics, strict=True):
-        rungs = _rungs(trials, results, metric)
+    columns = ("ppl", "ppl", "strict_ppl")
+    for kind, trials, column in zip(KINDS, (plain, averaged, averaged), columns, strict=True):
+        rungs = _rungs(trials, results, MEASURES[column])
         if len(rungs) > 1:
             yield kind, family, rungs
 
@@ -207,11 +211,16 @@ def _common(panel: Panel, trials: Sequence[WantedTrial]) -> str:
 
 
 def _rungs(
-    trials: Sequence[WantedTrial], results: Mapping[str, TrialResult], metric: str
+    trials: Sequence[WantedTrial], results: Mapping[str, Trial], measure: Measure
 ) -> dict[int, tuple[float, ...]]:
-    rungs: dict[int, list[float]] = {}
+    rungs: dict[int, list[Trial]] = {}
     for trial in trials:
-        value = results[trial.key].test[metric]
-        if math.isfinite(value):
-            rungs.setdefault(_samples(trial) or 1, []).append(value)
-    return {samples: tuple(rungs[samples]) for samples in sorted(rungs)}
+        rungs.setdefault(_samples(trial) or 1, []).append(results[trial.key])
+    values = {samples: _finite(measure, rungs[samples]) for samples in sorted(rungs)}
+    return {samples: numbers for samples, numbers in values.items() if numbers}
+
+
+def _finite(measure: Measure, trials: Sequence[Trial]) -> tuple[float, ...]:
+    form = chosen_form(trials)
+    values = [measure.of(trial, form) for trial in trials]
+    return tuple(value for value in values if value is not None and math.isfinite(value))

@@ -37,7 +37,7 @@ SPECTRUM = (
 LADDERS = (
     "Test perplexity against the number of latent samples L. A small point is a seed, a line goes through the means, a "
     "bar is one sample standard deviation; lines stand a little apart to be seen. “Averaged” is the paper’s number, "
-    "which with L > 1 is no bound; “averaged, strict bound” has the same models, charged a KL for each latent. The "
+    "which with L > 1 is no bound; “averaged, strict bound” has the same models by the bound that the tables show. The "
     "axis is logarithmic."
 )
 
@@ -68,7 +68,7 @@ def plots(record: SweepRecord, results: Mapping[str, TrialResult], evaluations: 
         *_curves(sheets(record, results)),
         *_rates(planes(record, results), places(record)),
         *_spectra(spectra(record, evaluations), places(record)),
-        *_ladders(ladders(record, results)),
+        *_ladders(ladders(record, results, evaluations)),
     ]
 
 

@@ -188,14 +188,16 @@ class SweepSpec:
             config = TrialConfig.parse({**cell.document, "seed": seed})
             if not config.evaluate.test:
                 raise ConfigError(("evaluate", "test"), "only the trials of a search go without a test; leave it out")
-            prerequisite = config.prerequisite
-            if prerequisite is not None and prerequisite.prerequisite is not None:
-                raise ConfigError(
-                    ("start", "trained", "start"), "a trial that others start from is trained from scratch"
-                )
         except ConfigError as error:
             raise self.misplaced(error, cell.labels) from None
         return config
+
+    def prerequisite(self, cell: Cell, config: TrialConfig) -> TrialConfig | None:
+        """What a trial of a cell starts from. Raises ValueError with the place of what is wrong."""
+        try:
+            return config.prerequisite
+        except ConfigError as error:
+            raise self.misplaced(error, cell.labels) from None
 
     def misplaced(self, error: ConfigError, labels: Mapping[str, str]) -> ValueError:
         """The error with the place in the user's file that gave the key it is about."""
@@ -278,16 +280,16 @@ class SweepSpec:
 
 
 def _with_start(document: Patch, chosen: Sequence[Patch], below: Patch, last: Patch) -> Patch:
-    """The document, what it says of the trial that it starts from laid over all but the patches that say it.
+    """The document, the trial that it starts from written out: a patch of a cell that has no patch with a start.
 
-    So that trial has the sizes that the base or another axis gives, as it would have in a cell of its own.
+    So that trial is what it would be in a row of its own, and one with such a row.
     """
     start = document.get("start")
     if not isinstance(start, Mapping) or not isinstance(trained := start.get("trained"), Mapping):
         return document
     others = merge(reduce(merge, (patch for patch in chosen if "start" not in patch), below), last)
-    groups = {group: merge(others, {group: patch})[group] for group, patch in trained.items()}
-    return {**document, "start": {**start, "trained": groups}}
+    whole = merge({**others, "data": document.get("data")}, trained)
+    return {**document, "start": {**start, "trained": whole}}
 
 
 def _meets(labels: Mapping[str, str], rule: _Rule) -> bool:

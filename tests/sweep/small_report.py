@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from sweep.evaluation import Evaluation, EvaluationSettings
+from sweep.formats.html import Entry, Grid
 from sweep.points import Outcome, Point, keep_point
 from sweep.record import (
     SUGGESTION,
@@ -179,3 +180,17 @@ def everything(store: TrialStore) -> SweepRecord:
     files.publish("reading/prior.txt", f"the cat sat\n{EVIL}\n".encode())
     files.publish("reading/prior.json", b"{}")
     return record
+
+
+def results(record: SweepRecord) -> dict[str, TrialResult]:
+    return {trial.key: result(trial) for trial in record.trials}
+
+
+def evaluations(record: SweepRecord) -> dict[str, Evaluation]:
+    return {trial.key: evaluation(trial) for trial in record.trials}
+
+
+def line(grid: Grid, label: str, block: int = 0) -> dict[str, Entry]:
+    """Entries by column; of columns with one header, the last."""
+    found = next(line for line in grid.blocks[block].lines if line.label == label)
+    return dict(zip(grid.columns, found.entries, strict=True))

@@ -1,6 +1,9 @@
 """Trials that start from another's weights: planned with it, held back until it is done, failed with it."""
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +26,7 @@ from sweep.trial import prepare, run_trial
 from sweep.verify import verify
 from tests.sweep.test_queue import Clock, Notes
 
+SWEEP = Path(sys.executable).with_name("sweep")
 SPEC = """
 name: starts
 base:
@@ -213,3 +217,34 @@ def test_a_mistake_is_one_sentence(patch: str, lines_corpus: Path, tmp_path: Pat
         run_trial(TrialConfig.parse(plan.record.trials[0].config), store, lines_corpus)
     assert store.failure(plan.record.trials[0].key).kind == "config"
     assert json.loads(store.trial(plan.record.trials[0].key).read("config.json"))["start"]["trained"] is not None
+
+
+@pytest.mark.slow
+def test_a_sweep_trains_both_and_evaluates_the_rows(lines_corpus: Path, tmp_path: Path) -> None:
+    """By real processes. The row's own learning rate is not that of what it starts from, which is a row itself."""
+    (tmp_path / "starts.yaml").write_text(
+        SPEC.replace("size: S}, start", "size: S}, update: {learning_rate: 0.1}, start")
+    )
+    environment = {**os.environ, "SWEEP_RESULTS": str(tmp_path / "results"), "SWEEP_CORPORA": str(lines_corpus)}
+
+    def sweep(*words: str) -> str:
+        done = subprocess.run(
+            [SWEEP, *words, "--no-tracking"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    said = sweep("run", "starts.yaml")
+    assert "8 trials wanted" in said
+    store = TrialStore(tmp_path / "results")
+    record = store.recorded("starts")
+    assert set(store.states(record.wanted).values()) == {"done"}
+    for seed in range(2):
+        assert by_name(record)[f"CNN-VAE + init / seed {seed}"].after == by_name(record)[f"LSTM-LM / seed {seed}"].key
+    ends = {key: result.finished for key, result in store.results(record.wanted).items()}
+    begins = {key: result.started for key, result in store.results(record.wanted).items()}
+    assert all(ends[trial.after] <= begins[trial.key] for trial in record.trials if trial.after)
+    assert "6 trials to evaluate, 0 evaluated" in sweep("evaluate", "starts", "--iw", "5")
+    settings = store.evaluated("starts")
+    assert settings is not None
+    assert set(store.evaluations(settings).states(trial.key for trial in record.trials).values()) == {"done"}
