@@ -38,7 +38,12 @@ LAST_LINES = 5
 
 
 @app.command("status")
-def status_command(name: Name, results: Results = DEFAULT_RESULTS, as_json: Json = False) -> None:
+def status_command(
+    name: Name,
+    trials: Annotated[bool, typer.Option("--trials", help="List every trial with its key and state.")] = False,
+    results: Results = DEFAULT_RESULTS,
+    as_json: Json = False,
+) -> None:
     """Where a sweep stands, by the store; also while it runs. Example: [bold]sweep status demo[/]"""
     status = read_status(TrialStore(results), name)
     if as_json:
@@ -54,6 +59,8 @@ def status_command(name: Name, results: Results = DEFAULT_RESULTS, as_json: Json
         say(f"running: {running.trial.name}: {where} saved, on {running.owner.host}")
     for failure in status.failures.values():
         say(f"failed: {status.record.wanted[failure.key].name}: {failure.kind}: {failure.message}")
+    for key, trial in status.record.wanted.items() if trials else ():
+        say(f"{key[:12]}  {status.states[key]:7}  {trial.name}")
     for warning in status.warnings:
         say(f"warning: {warning}")
     if status.failures:

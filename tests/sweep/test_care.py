@@ -82,6 +82,11 @@ def test_status_failures_and_logs(care: Care) -> None:
     assert "nobody runs it now" in status
     assert "failed: broken / seed 0: non-finite: in epoch 1, " in status
     assert "failed: hungry / seed 0: out-of-memory: " in status
+    first = care.record.trials[0]
+    assert f"{first.key[:12]}  {care.store.state(first.key):7}  {first.name}" in care.sweep(
+        "status", "tiny", "--trials"
+    )
+    assert first.key[:12] not in status
     shown = care.sweep("failures", "tiny")
     assert "2 trials: non-finite: in epoch 1, " in shown
     assert "1 trial: out-of-memory: " in shown
