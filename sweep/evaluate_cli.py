@@ -31,8 +31,8 @@ from sweep.render import render
 from sweep.run import RunOptions, tables_of
 from sweep.store import TrialStore
 
-EVALUATED = "nll,strict,strict_iw,kl,mi,active_units"
-"""Columns that are printed."""
+EVALUATED = "nll,strict,kl,mi,active_units"
+"""Columns that are printed, and beside the bound its importance-weighted form where that was asked for."""
 app = typer.Typer(rich_markup_mode="rich")
 
 
@@ -76,7 +76,8 @@ def evaluate_command(
     if as_json:
         say_json([asdict(evaluation) for evaluation in evaluations_of(record, store).values()])
     else:
-        say(render(tables_of(record, store, results_of(record, store), EVALUATED), "text").rstrip("\n"))
+        columns = EVALUATED.replace("strict", "strict,strict_iw") if settings.draws else EVALUATED
+        say(render(tables_of(record, store, results_of(record, store), columns), "text").rstrip("\n"))
     _say_end(work, store, code, notes, results)
     raise typer.Exit(code)
 

@@ -1,6 +1,7 @@
 """A sweep's records as MLflow's flat values: params, tags and metrics by name. Pure, and without MLflow."""
 
 import json
+import math
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,6 +14,7 @@ from sweep.record import EpochRecord, TrialResult, WantedTrial
 MEASURED = ("nll", "nelbo_paper", "rec", "kl", "ppl", "ppl_paper")
 LATER = ("nelbo_strict", "nelbo_exch", "nelbo_l1", "iw_strict", "iw_exch", "iw_l1", "mi", "active_units")
 """Of what an evaluation measures, that which has a chart of its own."""
+LATER_PREFIX = "measured/"
 EVERY_EPOCH = "beta"
 WATCHED = ("largest_kl", "clipped_steps", "skipped_steps")
 """Of training alone: whether it is stable."""
@@ -42,9 +44,13 @@ def final_metrics(result: TrialResult) -> dict[str, float]:
 
 
 def measured_metrics(evaluation: Evaluation) -> dict[str, float]:
-    """What was measured after the training, apart from the training's own numbers, which had other draws."""
+    """What was measured after the training, apart from the training's own numbers, which had other draws.
+
+    What is not finite is not a number: MLflow has no infinity.
+    """
     valid = {f"valid_{name}": value for name, value in evaluation.valid.items()}
-    return {f"measured/{name}": value for name, value in {**valid, **evaluation.test}.items()}
+    found = {**valid, **evaluation.test}
+    return {f"{LATER_PREFIX}{name}": value if math.isfinite(value) else math.nan for name, value in found.items()}
 
 
 def _measured(split: str, metrics: Mapping[str, float], names: Sequence[str] = MEASURED) -> dict[str, float]:
@@ -92,9 +98,10 @@ def _summary(trials: Sequence[Mapping[str, float]]) -> dict[str, float]:
     for name in dict.fromkeys(name for trial in trials for name in trial):
         if all(name in trial for trial in trials):
             column = [trial[name] for trial in trials]
-            summary[f"{name}_mean"] = fmean(column)
+            is_sound = all(map(math.isfinite, column))
+            summary[f"{name}_mean"] = fmean(column) if is_sound else math.nan
             if len(column) > 1:
-                summary[f"{name}_std"] = stdev(column)
+                summary[f"{name}_std"] = stdev(column) if is_sound else math.nan
     return summary
 
 

@@ -121,7 +121,9 @@ class Experiment:
     def measure(self, trial: WantedTrial, evaluation: Evaluation) -> None:
         """Add what was measured of a trial after its training to its run, with the settings of that as tags."""
         run = self._run(trial, _milliseconds(evaluation.finished))
-        found = values.measured_metrics(evaluation)
+        # MLflow cannot take a metric back: what the settings of before gave and these do not becomes "not a number".
+        before = [name for name in run.metrics if name.startswith(values.LATER_PREFIX)]
+        found = {**dict.fromkeys(before, math.nan), **values.measured_metrics(evaluation)}
         # As text: what is not a number is equal to nothing.
         changed = {name: value for name, value in found.items() if repr(value) != repr(run.metrics.get(name))}
         tags = {f"evaluation.{name}": str(value) for name, value in evaluation.settings.items()}

@@ -166,6 +166,16 @@ def test_gc_removes_what_is_of_no_use_and_nothing_else(care: Care) -> None:
     assert care.store.progress(started)["step"] == 3
 
 
+def test_gc_leaves_an_evaluation_alone_while_anybody_works_here(care: Care) -> None:
+    folder = f"trials/{care.record.trials[0].key}/evaluations/0123/checkpoint/epoch-00000-step-0000007"
+    path = care.folder / "results" / folder
+    path.mkdir(parents=True)
+    (path / "test.safetensors.00.partial").write_bytes(b"x" * 30)
+    with Launch(care.store.launches, "tiny"):
+        assert "0  bytes would go" in care.sweep("gc", "--dry-run")
+    assert f"30  {folder}/test.safetensors.00.partial  (half written" in care.sweep("gc")
+
+
 def test_verify_trains_again_and_compares(care: Care) -> None:
     key = care.record.trials[0].key
     assert f"{key[:12]}: equal in every number, bit for bit" in care.sweep("verify", key[:10])

@@ -1,6 +1,7 @@
 """The mirror: one complete run a trial whatever is repeated, killed or away, and never in a trial's way."""
 
 import json
+import math
 import shutil
 import socket
 import time
@@ -16,6 +17,7 @@ from mlflow import MlflowClient
 
 from sweep import mirror as mirror_module
 from sweep import tracking
+from sweep.evaluation import Evaluation
 from sweep.mirror import Mirror, default_uri
 from sweep.mlflow_ui import served
 from sweep.mlflow_values import flat
@@ -240,6 +242,45 @@ def test_summaries_follow_the_seeds(store: Path) -> None:
         assert summary.data.tags["sweep.summary_of"] == "PTB / vae"
         assert "summary: PTB / vmf" not in runs
     assert artifacts_of(default_uri(store), runs["tables: paper"]) == {"table.md", "table.csv"}
+
+
+def evaluation_of(trial: WantedTrial, draws: int, **test: float) -> Evaluation:
+    settings = {"samples": 10, "draws": draws, "fit": "train", "mi_batch": 32}
+    return Evaluation(trial.key, settings, 1, (), (), {"nelbo_strict": 1.5}, test, {"seconds": 1.0}, {}, 2000.0)
+
+
+def test_what_was_measured_later_is_on_the_run_and_in_the_summary(store: Path) -> None:
+    """Also when it is no number, and when other settings no longer give it; the same once more adds nothing."""
+    trials = [wanted("VAE", seed) for seed in range(2)]
+
+    def mirror(*evaluations: Evaluation) -> None:
+        mirror = opened(store)
+        for trial in trials:
+            mirror.finished(trial, result_of(trial))
+        for trial, evaluation in zip(trials, evaluations, strict=True):
+            mirror.evaluated(trial, evaluation)
+        assert mirror.close(trials=trials) is None
+
+    weighed = [evaluation_of(trial, 500, iw_strict=9.0 + trial.seed, mi=math.inf) for trial in trials]
+    mirror(*weighed)
+    mirror(*weighed)
+    runs = runs_of(store)
+    run, summary = runs[trials[0].name], runs["summary: PTB / VAE"]
+    assert run.data.metrics["measured/iw_strict"] == 9.0
+    assert run.data.metrics["measured/valid_nelbo_strict"] == 1.5
+    assert math.isnan(run.data.metrics["measured/mi"])
+    assert run.data.tags["evaluation.draws"] == "500"
+    assert len(points(store, trials[0], "measured/mi")) == 1
+    assert (summary.data.metrics["measured/iw_strict_mean"], summary.data.metrics["n"]) == (9.5, 2.0)
+    assert math.isnan(summary.data.metrics["measured/mi_std"])
+    mirror(*(evaluation_of(trial, 0, mi=0.5) for trial in trials))
+    runs = runs_of(store)
+    run, summary = runs[trials[0].name], runs["summary: PTB / VAE"]
+    assert math.isnan(run.data.metrics["measured/iw_strict"])
+    assert run.data.metrics["measured/mi"] == 0.5
+    assert run.data.tags["evaluation.draws"] == "0"
+    assert math.isnan(summary.data.metrics["measured/iw_strict_mean"])
+    assert len([each for each in runs.values() if "sweep.trial_key" in each.data.tags]) == 2
 
 
 def test_long_histories_and_large_configs_take_several_calls(store: Path) -> None:
