@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from data.files import Files
+from data.files import Files, LocalFiles
 from sweep import mlflow_values as values
 from sweep.evaluation import Evaluation
 from sweep.mirror import in_one_line
@@ -40,6 +40,7 @@ for _name, _value in _ENVIRONMENT.items():
 
 import mlflow  # noqa: E402
 from mlflow.entities import Dataset, DatasetInput, Metric, Param, RunTag  # noqa: E402
+from sqlalchemy.engine import make_url  # noqa: E402
 
 for _logger, _level in {"mlflow": logging.WARNING, "alembic": logging.WARNING, "urllib3": logging.ERROR}.items():
     logging.getLogger(_logger).setLevel(_level)
@@ -70,6 +71,7 @@ class Experiment:
     """
 
     def __init__(self, uri: str, record: SweepRecord, store: TrialStore):
+        _create_database(uri)
         self._client = mlflow.MlflowClient(uri)
         self._record = record
         self._store = store
@@ -312,6 +314,19 @@ def find_runs(uri: str, sweep: str) -> tuple[str, dict[str, str]] | None:
         return None
     runs = _all_runs(client, found.experiment_id)
     return found.experiment_id, {run.data.tags[KEY]: run.info.run_id for run in runs if KEY in run.data.tags}
+
+
+def _create_database(uri: str) -> None:
+    """MLflow makes its tables one by one, and never opens a file again in which a kill left some of them."""
+    address = make_url(uri) if uri.startswith("sqlite:") else None
+    if address is None or not address.database or address.database == ":memory:" or address.query:
+        return
+    path = Path(address.database)
+    if not path.exists():
+        with tempfile.TemporaryDirectory() as folder:
+            whole = Path(folder) / path.name
+            mlflow.MlflowClient(f"sqlite:///{whole}").search_experiments(max_results=1)
+            LocalFiles(path.parent).create(path.name, whole.read_bytes())
 
 
 def _artifacts(uri: str, store: TrialStore) -> str | None:
