@@ -18,7 +18,9 @@ from model.lstm import InitialState, LstmConfig, LstmDecoder, LstmEncoder, LstmR
 from model.precision import at_least_single
 
 
-class Config(LstmConfig):
+class LstmVaeConfig(LstmConfig):
+    """Fields of an LSTM-VAE, and of whatever is built around one."""
+
     latent_dim: PositiveInt = 32
     # Nats that the KL of one latent never falls below (δ-VAE); 0 sets no limit.
     delta: NonNegativeFloat = Field(0.0, json_schema_extra={"in_key": "unless default"})
@@ -32,7 +34,7 @@ class Config(LstmConfig):
     dropout_before_average: bool = False  # output dropout on each chain instead of on their mean
     shared_input_dropout: bool = False  # one word-dropout mask for the L chains instead of one each
 
-    def build(self, vocabulary: Vocabulary) -> "LstmVae":
+    def vae(self, vocabulary: Vocabulary) -> "LstmVae":
         return LstmVae(
             LstmEncoder(
                 num_inputs=vocabulary.num_inputs,
@@ -65,6 +67,11 @@ class Config(LstmConfig):
             init_range=self.init_range,
             embedding_init_range=self.embedding_init_range,
         )
+
+
+class Config(LstmVaeConfig):
+    def build(self, vocabulary: Vocabulary) -> "LstmVae":
+        return self.vae(vocabulary)
 
 
 class LstmVae(LatentModel):
@@ -112,10 +119,17 @@ class LstmVae(LatentModel):
         return DiagonalGaussian(at_least_single(self.to_mean(summary)), log_variance)
 
     def log_likelihood(
-        self, tokens: Tensor, latents: Tensor, generator: torch.Generator, *, equal_weights: bool = False
+        self,
+        tokens: Tensor,
+        latents: Tensor,
+        generator: torch.Generator,
+        *,
+        equal_weights: bool = False,
+        twice: bool = False,
     ) -> Tensor:
+        """As for every model; twice: whether its gradient can be differentiated again."""
         inputs = self.inputs(tokens, self.training, generator)
-        log_p: Tensor = self.decoder(inputs, tokens, latents, generator, equal_weights=equal_weights)
+        log_p: Tensor = self.decoder(inputs, tokens, latents, generator, equal_weights=equal_weights, twice=twice)
         return log_p
 
     def reader(self, latents: Tensor) -> Reader:
