@@ -35,6 +35,8 @@ class EveryKl(Charge):
 class JointKl(Charge):
     """Of latents with an exchangeable prior, whose correlations are learned with everything else."""
 
+    beyond_ratios = "average_kl: exch"
+
     def __init__(self, latents: int, latent_dim: int):
         super().__init__()
         self.latents = latents

@@ -127,10 +127,7 @@ class Reader(ABC):
 
 
 class Posterior(ABC):
-    """q(z|x) of B sentences.
-
-    beside: (B,) nats that training lowers beside the bound, where the bound alone does not teach the encoder.
-    """
+    """q(z|x) of B sentences. beside: (B,) nats, lowered beside the bound where that does not teach the encoder."""
 
     beside: Tensor | None = None
 
@@ -144,7 +141,7 @@ class Posterior(ABC):
 
     @abstractmethod
     def kl_terms(self) -> Tensor:
-        """(B, n) terms of KL(q(z|x) ‖ p(z)) of one latent, nats: one a dimension; a single one if it does not split."""
+        """(B, n) terms of KL(q(z|x) ‖ p(z)) of one latent, nats: one a dimension; (B, 1) if it does not split."""
 
     def kl(self) -> Tensor:
         """(B,) KL(q(z|x) ‖ p(z)) of one latent, nats."""
@@ -154,6 +151,14 @@ class Posterior(ABC):
     @abstractmethod
     def location(self) -> Tensor:
         """(B, n) where each posterior is centred."""
+
+    @property
+    @abstractmethod
+    def active_variance(self) -> float | None:
+        """Of a location's coordinate over sentences: from here on the dimension counts as active.
+
+        None for a family whose coordinates have no scale of their own that this could be told on.
+        """
 
     @abstractmethod
     def entropy(self) -> Tensor:
@@ -185,9 +190,14 @@ class Exchangeable(Posterior):
 
 
 class Charge(nn.Module, ABC):
-    """Which KL training charges for the latents of a sentence. is_apart: whether that is not the KL of one latent."""
+    """Which KL training charges for the latents of a sentence.
+
+    is_apart: whether that is not the KL of one latent. beyond_ratios: the setting that asks for something which no
+    ratio p(z) / q(z|x) of a single latent says, so that importance weights cannot charge it.
+    """
 
     is_apart: bool = True
+    beyond_ratios: str | None = None
 
     @abstractmethod
     def forward(self, posterior: Posterior) -> Tensor | None:
@@ -203,11 +213,14 @@ class LatentModel(TextModel):
     charge: Charge
 
     @abstractmethod
+    def draw_prior(self, num: int, generator: torch.Generator) -> Tensor:
+        """(num, n) latents, each from p(z) by itself, on the generator's device."""
+
+    @abstractmethod
     def posterior(self, tokens: Tensor, generator: torch.Generator) -> Posterior:
         """q(z|x) of (B, T) tokens; `generator` feeds the encoder's dropout in training mode.
 
-        In evaluation mode q is a function of the sentence and of the generator's seed, whatever was drawn before and
-        whatever else is in the batch.
+        In evaluation mode q is a function of the sentence and of the generator's seed, whatever was drawn before.
         """
 
     @abstractmethod

@@ -16,8 +16,6 @@ from model.core import LatentModel, Posterior
 from model.draws import Draws
 from model.randomness import generator
 
-ACTIVE = 0.01
-"""Variance over sentences of a posterior's centre above which a dimension counts as active (Burda et al. 2016)."""
 PAIRS_AT_ONCE = 2**22
 """Densities of a latent under a posterior at a time."""
 
@@ -32,23 +30,20 @@ def measure_use(
     of its number of sentences; `mi_se`, its standard error over sentences. `mi_b32`: as the code of He et al. (2019)
     has it, with q(z) of each `batch` sentences of one length, mean over sentences, and E log q(z|x) in closed form,
     which has the same mean and more noise.
-    `kl_aggregate`: KL(q(z) ‖ p(z)), mean KL − mi. `active_units`. `swap`: by how many nats another sentence's latents
-    reconstruct worse. The model is in evaluation mode.
+    `kl_aggregate`: KL(q(z) ‖ p(z)), mean KL − mi. `active_units`, only of a family that says what is active. `swap`: by
+    how many nats another sentence's latents reconstruct worse. The model is in evaluation mode.
     """
     assert not model.training
-    device = next(model.parameters()).device
     some = _encode(model, split, seed, purpose, tokens_at_once)
     information = some.own - _log_aggregate(some.latents, some.posteriors)
     kl_terms = torch.cat([posterior.kl_terms().double() for posterior in some.posteriors])
-    location = torch.cat([posterior.location.double() for posterior in some.posteriors])
     mi = information.mean().item()
-    variance = location.var(dim=0) if len(location) > 1 else torch.zeros(location.shape[1], device=device)
     found = {
         "mi": mi,
         "mi_se": information.std().item() / math.sqrt(len(information)) if len(information) > 1 else 0.0,
         "mi_b32": _in_pools(model, split, seed, purpose, batch),
         "kl_aggregate": kl_terms.sum(dim=1).mean().item() - mi,
-        "active_units": float((variance >= ACTIVE).sum().item()),
+        **_active_units(some.posteriors),
         "swap": _swapped(model, split, some, seed, purpose, tokens_at_once),
     }
     return found, kl_terms.mean(dim=0).tolist()
@@ -73,6 +68,16 @@ def _encode(model: LatentModel, split: Split, seed: int, purpose: str, tokens_at
         latents.append(posterior.sample(draws.take(1))[0, 0])
         own.append(posterior.log_density(latents[-1]).diagonal())
     return _Encoded(posteriors, torch.cat(latents), torch.cat(own))
+
+
+def _active_units(posteriors: Sequence[Posterior]) -> Mapping[str, float]:
+    """Dimensions of a split's posteriors whose location varies over sentences, or nothing."""
+    threshold = posteriors[0].active_variance
+    if threshold is None:
+        return {}
+    location = torch.cat([posterior.location.double() for posterior in posteriors])
+    variance = location.var(dim=0) if len(location) > 1 else torch.zeros_like(location[0])
+    return {"active_units": float((variance >= threshold).sum().item())}
 
 
 def _log_aggregate(latents: Tensor, posteriors: Sequence[Posterior]) -> Tensor:

@@ -8,6 +8,9 @@ from torch import Tensor
 
 from model.core import Exchangeable
 
+ACTIVE = 0.01
+"""Variance over sentences of a posterior's mean from which a dimension counts as active (Burda et al. 2016)."""
+
 
 @dataclass(frozen=True)
 class DiagonalGaussian(Exchangeable):
@@ -37,6 +40,10 @@ class DiagonalGaussian(Exchangeable):
     @property
     def location(self) -> Tensor:
         return self.mean
+
+    @property
+    def active_variance(self) -> float:
+        return ACTIVE
 
     def entropy(self) -> Tensor:
         return 0.5 * (math.log(2.0 * math.pi) + 1.0 + self.log_variance.double()).sum(dim=1)

@@ -4,7 +4,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
+from pydantic import Field, PositiveInt
 from torch import Tensor
+
+from data.vocabulary import Vocabulary
+from model.core import ModelConfig
 
 InputMode = Literal["words", "none"]
 
@@ -43,6 +47,24 @@ class DecoderInputs:
         if self.mode == "none":
             return words.masked_fill(words != self.start, self.unknown)
         return words
+
+
+class ReadingConfig(ModelConfig):
+    """Fields of every system whose decoder reads words; the defaults are the paper's for PTB."""
+
+    embedding_dim: PositiveInt = 100
+    hidden_dim: PositiveInt = 400
+    inputs: InputMode = "words"
+    word_dropout: float = Field(0.0, ge=0, lt=1)
+
+    def decoder_inputs(self, vocabulary: Vocabulary) -> DecoderInputs:
+        """What the decoder reads. Raises ValueError on word dropout where no word is read."""
+        if self.inputs == "none" and self.word_dropout > 0.0:
+            raise ValueError(
+                f"inputs: none already replaces every word, so that word_dropout {self.word_dropout:g} can do nothing; "
+                "leave it 0 there, or exclude this combination"
+            )
+        return DecoderInputs(self.inputs, self.word_dropout, vocabulary.start, vocabulary.unknown)
 
 
 def prefix(tokens: Tensor, start: int) -> Tensor:

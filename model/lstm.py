@@ -3,16 +3,16 @@
 All L samples are decoded in one call, as rows of one batch; averaging of hidden states happens before the one softmax.
 """
 
+from collections.abc import Mapping
 from typing import Literal
 
 import torch
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat
 from torch import Tensor, nn
 
-from data.vocabulary import Vocabulary
-from model.core import ModelConfig, Reader
+from model.core import Reader
 from model.cross_entropy import cross_entropy
-from model.inputs import DecoderInputs, InputMode, prefix
+from model.inputs import DecoderInputs, ReadingConfig, prefix
 from model.precision import at_least_single
 from model.randomness import dropout
 from model.recurrence import lstm
@@ -20,54 +20,85 @@ from model.recurrence import lstm
 InitialState = Literal["linear", "tanh_cell", "linear_both"]
 
 
-class LstmConfig(ModelConfig):
+class LstmConfig(ReadingConfig):
     """Fields of every LSTM system; the defaults are the paper's for PTB. Rates are probabilities of being zeroed."""
 
-    embedding_dim: PositiveInt = 100
-    hidden_dim: PositiveInt = 400
-    inputs: InputMode = "words"
-    word_dropout: float = Field(0.0, ge=0, lt=1)
     input_dropout: float = Field(0.5, ge=0, lt=1)  # on the decoder's word embeddings
     output_dropout: float = Field(0.5, ge=0, lt=1)  # on hidden states before the softmax layer
     init_range: PositiveFloat = 0.1  # every parameter is drawn from U(−range, range)
     embedding_init_range: PositiveFloat | None = None  # word embeddings only; init_range when absent
     linear_bias: bool = False  # biases of the linear maps M1 … M4; the paper's equations have none
 
-    def decoder_inputs(self, vocabulary: Vocabulary) -> DecoderInputs:
-        """What the decoder reads. Raises ValueError on word dropout where no word is read."""
-        if self.inputs == "none" and self.word_dropout > 0.0:
-            raise ValueError(
-                f"inputs: none already replaces every word, so that word_dropout {self.word_dropout:g} can do nothing; "
-                "leave it 0 there, or exclude this combination"
-            )
-        return DecoderInputs(self.inputs, self.word_dropout, vocabulary.start, vocabulary.unknown)
-
 
 class LstmEncoder(nn.Module):
-    """Reads `<s> w_1 … w_T </s>`; its last hidden state summarises the sentence (paper, Eq. 6)."""
+    """Reads `<s> w_1 … w_T </s>`; its last hidden state summarises the sentence (paper, Eq. 6).
 
-    def __init__(self, *, num_inputs: int, embedding_dim: int, hidden_dim: int, dropout_rate: float, start: int):
+    reads_cell: the last cell state too. summary_dim: numbers of a summary, m or 2 m.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_inputs: int,
+        embedding_dim: int,
+        hidden_dim: int,
+        dropout_rate: float,
+        start: int,
+        reads_cell: bool = False,
+    ):
         super().__init__()
         self.embedding = empty_embedding(num_inputs, embedding_dim)
         self.lstm = nn.LSTM(embedding_dim, hidden_dim)
         self.dropout_rate = dropout_rate
         self.start = start
+        self.reads_cell = reads_cell
+        self.summary_dim = 2 * hidden_dim if reads_cell else hidden_dim
 
     def forward(self, tokens: Tensor, generator: torch.Generator) -> Tensor:
-        """(B, m) last hidden state for (B, T) tokens."""
+        """(B, summary_dim) for (B, T) tokens."""
         embedded = self.embedding(torch.cat([prefix(tokens, self.start), tokens], dim=1).t())
         if self.training:
             embedded = dropout(embedded, self.dropout_rate, generator)
         zeros = embedded.new_zeros(1, len(tokens), self.lstm.hidden_size)
-        hidden = lstm(self.lstm, embedded.unsqueeze(1), zeros[..., :0], zeros, zeros)
-        return hidden[-1, 0]
+        states, (_, cell) = self.lstm(embedded, (zeros, zeros))
+        last: Tensor = states[-1]
+        return torch.cat([last, cell[0]], dim=1) if self.reads_cell else last
+
+    def start_from(self, weights: Mapping[str, Tensor]) -> None:
+        """Copy the word embedding and the LSTM of an LSTM language model, in place (Yang et al. 2017: "+ init").
+
+        weights: its parameters by their names in `LstmLm`, whose decoder's `embedding` and `lstm` have the same shapes
+        as ours for equal sizes; what else is there is left alone. Raises ValueError, with nothing copied, on weights
+        that are missing or of another shape.
+        """
+        wanted = {f"decoder.{name}": parameter for name, parameter in self.named_parameters()}
+        for name, parameter in wanted.items():
+            if name not in weights:
+                raise ValueError(
+                    f"an encoder starts from the weights of an LSTM language model, and these have no {name}; "
+                    "name a trial of lstm_lm"
+                )
+            if weights[name].shape != parameter.shape:
+                raise ValueError(
+                    f"an encoder starts from weights of its own shapes, and {name} is {_shape(weights[name])} in them "
+                    f"and {_shape(parameter)} here; give both models the same corpus, embedding_dim and hidden_dim"
+                )
+        with torch.no_grad():
+            for name, parameter in wanted.items():
+                parameter.copy_(weights[name])
+
+
+def _shape(tensor: Tensor) -> str:
+    """Fit for a sentence: 10001 × 100."""
+    return " × ".join(map(str, tensor.shape))
 
 
 class LstmDecoder(nn.Module):
     """log p(x | z^(1..L)): an LSTM that reads [word; z] at each step and starts from z (paper, Eq. 7–9).
 
     Without latents (latent_dim 0) it is the LSTM language model. With `average`, L chains run side by side, each
-    from its own z, and the mean of their hidden states goes through the one softmax (paper, Eq. 8).
+    from its own z, and the mean of their hidden states goes through the one softmax (paper, Eq. 8). average_latents:
+    the mean of the L latents themselves starts the one chain.
     """
 
     def __init__(
@@ -83,6 +114,7 @@ class LstmDecoder(nn.Module):
         output_dropout: float,
         latent_dropout: bool = False,
         dropout_before_average: bool = False,
+        average_latents: bool = False,
         shared_input_dropout: bool = False,
         linear_bias: bool = False,
     ):
@@ -97,6 +129,7 @@ class LstmDecoder(nn.Module):
         self.output_dropout = output_dropout
         self.latent_dropout = latent_dropout
         self.dropout_before_average = dropout_before_average
+        self.average_latents = average_latents
         self.shared_input_dropout = shared_input_dropout
 
     def forward(
@@ -114,8 +147,8 @@ class LstmDecoder(nn.Module):
         equal_weights: as in `cross_entropy`. twice: whether its gradient can be differentiated again, which a promise
         of equal weights rules out.
         """
+        latents = self.chains_of(latents)
         draws, chains, sentences, _ = latents.shape
-        latents = latents.to(self.to_logits.weight.dtype)
         if self._reads_the_same(inputs):
             latents = latents[:, :, :1]
         words, rows = self._read(inputs, latents, generator)
@@ -132,6 +165,11 @@ class LstmDecoder(nn.Module):
         expected = targets.t().unsqueeze(1).expand(-1, draws, -1).reshape(len(hidden), -1)
         nll = cross_entropy(hidden, self.to_logits, expected, equal_weights=equal_weights)
         return -nll.view(-1, draws, sentences).sum(dim=0)
+
+    def chains_of(self, latents: Tensor) -> Tensor:
+        """Of (·, L, …) latents those of each chain, in the precision that it computes in."""
+        chains = latents.mean(dim=1, keepdim=True) if self.average_latents else latents
+        return chains.to(self.to_logits.weight.dtype)
 
     def _reads_the_same(self, inputs: Tensor) -> bool:
         """Whether all sentences have the same hidden states, so that those of one do for all."""
@@ -175,7 +213,7 @@ class LstmReader(Reader):
         assert not decoder.training
         self._decoder = decoder
         self._inputs = inputs
-        self._latents = latents.to(decoder.to_logits.weight.dtype)
+        self._latents = decoder.chains_of(latents)
         self._hidden, self._cell = decoder._start(self._latents)  # (R, L, m)
 
     def read(self, words: Tensor) -> Tensor:

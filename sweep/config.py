@@ -10,7 +10,7 @@ import importlib
 import json
 import pkgutil
 import reprlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, get_args
 
@@ -21,6 +21,7 @@ from model.core import ModelConfig
 from model.evaluate import EvaluateConfig
 from model.objective import Objective
 from model.schedule import Schedule
+from model.start import StartConfig
 from model.train import TrainConfig
 from model.update import UpdateConfig
 from sweep.record import RECORD_VERSION
@@ -32,9 +33,9 @@ PLUGIN_FOLDERS = {
     "objective": "model.objectives",
     "update": "model.updates",
 }
-SETTINGS: dict[str, type[BaseModel]] = {"train": TrainConfig, "evaluate": EvaluateConfig}
+SETTINGS: dict[str, type[BaseModel]] = {"train": TrainConfig, "evaluate": EvaluateConfig, "start": StartConfig}
 GROUPS = (*PLUGIN_FOLDERS, *SETTINGS)
-LATER = {"objective": {"kind": "elbo"}}
+LATER: Mapping[str, Mapping[str, Any]] = {"objective": {"kind": "elbo"}, "start": {"trained": None}}
 """Groups that came after the first trials, and what those were trained with: they keep their keys and their records."""
 _SHORT = reprlib.Repr()
 _SHORT.maxstring, _SHORT.maxlevel = 80, 3
@@ -60,6 +61,7 @@ class TrialConfig:
     update: UpdateConfig
     train: TrainConfig
     evaluate: EvaluateConfig
+    start: StartConfig
     seed: int
 
     @classmethod
@@ -73,6 +75,18 @@ class TrialConfig:
             raise ConfigError(("seed",), f"a seed is a whole number from 0 to 2^63 − 1, not {shown(seed)}")
         groups = {name: parse_group(name, document.get(name, LATER.get(name))) for name in GROUPS}
         return cls(**groups, seed=seed)
+
+    @property
+    def prerequisite(self) -> "TrialConfig | None":
+        """The trial whose weights this one starts from. Raises ConfigError when there can be none such."""
+        if self.start.trained is None:
+            return None
+        document = self.document()
+        del document["start"]
+        try:
+            return TrialConfig.parse(merge(document, self.start.trained))
+        except ConfigError as error:
+            raise ConfigError(("start", "trained", *error.path), error.problem) from None
 
     def document(self) -> dict[str, Any]:
         """As plain JSON values, every default written out; `parse` of it gives the same config."""
@@ -96,7 +110,8 @@ class TrialConfig:
                     del document[name][key]
             if document[name] == LATER.get(name):
                 del document[name]
-        return document
+        prerequisite = self.prerequisite
+        return {**document, "start": {"trained": prerequisite.identity()}} if prerequisite else document
 
 
 def trial_key(config: TrialConfig, content_hash: str) -> str:
@@ -104,6 +119,31 @@ def trial_key(config: TrialConfig, content_hash: str) -> str:
     identity = {"config": config.identity(), "corpus": content_hash, "record": RECORD_VERSION}
     canonical = json.dumps(identity, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def merge(
+    below: Mapping[str, Any],
+    above: Mapping[str, Any],
+    choice: Callable[[str, str], Mapping[str, Any]] | None = None,
+) -> dict[str, Any]:
+    """`above` laid over `below`, mapping by mapping; another `kind` starts its group afresh.
+
+    choice: what reads a named choice of a group when fields are laid over its name, if there may be names.
+    """
+    merged = dict(below)
+    for key, value in above.items():
+        old = merged.get(key)
+        if choice is not None and isinstance(value, Mapping) and isinstance(old, str) and key in GROUPS:
+            old = choice(key, old)
+        if isinstance(value, Mapping) and isinstance(old, Mapping) and not _other_kind(old, value):
+            merged[key] = merge(old, value, choice)
+        else:
+            merged[key] = value
+    return merged
+
+
+def _other_kind(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    return "kind" in old and "kind" in new and old["kind"] != new["kind"]
 
 
 def kinds(group: str) -> list[str]:

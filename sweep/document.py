@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 import yaml
 
+from sweep import config
 from sweep.config import GROUPS, ConfigError, dotted, plain, shown, unknown
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -193,8 +194,21 @@ def _folders(group: str) -> list[Traversable]:
 
 
 def expand(patch: Mapping[str, Any]) -> dict[str, Any]:
-    """A patch of a trial config with every named choice (`model: lstm_vae`) replaced by its fields."""
-    return {group: named(group, value) if isinstance(value, str) else value for group, value in patch.items()}
+    """A patch of a trial config with every named choice (`model: lstm_vae`) replaced by its fields.
+
+    Raises ConfigError, also for what is no group.
+    """
+    for group in patch:
+        if group not in GROUPS:
+            raise ConfigError((group,), unknown("group", group, GROUPS))
+    expanded = {group: named(group, value) if isinstance(value, str) else value for group, value in patch.items()}
+    start = expanded.get("start")
+    if isinstance(start, Mapping) and isinstance(start.get("trained"), Mapping):
+        try:
+            expanded["start"] = {**start, "trained": expand(start["trained"])}
+        except ConfigError as error:
+            raise ConfigError(("start", "trained", *error.path), error.problem) from None
+    return expanded
 
 
 def named(group: str, name: str) -> Mapping[str, Any]:
@@ -206,21 +220,8 @@ def named(group: str, name: str) -> Mapping[str, Any]:
 
 
 def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """`above` laid over `below`, mapping by mapping; another `kind` starts its group afresh.
+    """`above` laid over `below`, of which either may have named choices; see `config.merge`.
 
     Raises ConfigError when fields are laid over a choice that cannot be read.
     """
-    merged = dict(below)
-    for key, value in above.items():
-        old = merged.get(key)
-        if isinstance(value, Mapping) and isinstance(old, str) and key in GROUPS:
-            old = named(key, old)
-        if isinstance(value, Mapping) and isinstance(old, Mapping) and not _other_kind(old, value):
-            merged[key] = merge(old, value)
-        else:
-            merged[key] = value
-    return merged
-
-
-def _other_kind(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
-    return "kind" in old and "kind" in new and old["kind"] != new["kind"]
+    return config.merge(below, above, named)

@@ -17,7 +17,7 @@ class Evaluation:
 
     settings: of `EvaluationSettings`, and `mi_batch`. correlation: (n,) ρ of the exchangeable prior, fitted on
     `settings.fit`; empty where a likelihood is given one latent or none. kl_by_dimension: (n,) of one latent, mean over
-    the test split. cost: `seconds`. finished: Unix seconds.
+    the test split; a single one where the KL does not split. cost: `seconds`. finished: Unix seconds.
 
     valid, test: metric to value. `rec`, `kl` of one latent; for each form of `FORMS` `nelbo_FORM`, `ppl_FORM`, and
     `nelbo_FORM_se`, the standard error over sentences. The forms are
@@ -28,9 +28,9 @@ class Evaluation:
 
     test alone: of a model with latents `mi`, mutual information of a sentence and one latent, and `mi_se`; `mi_b32`,
     the same in pools of `mi_batch` sentences, where it cannot exceed log `mi_batch`; `kl_aggregate`, KL of the
-    aggregate posterior from the prior, kl − mi; `active_units`; `swap`, nats by which another sentence's latents
-    reconstruct worse. With draws K > 0, for each form `iw_FORM`, the importance-weighted NLL, its `iw_FORM_se` over
-    sentences, and `iw_FORM_ess`, the effective number of draws, mean over sentences.
+    aggregate posterior from the prior, kl − mi; `active_units`, where the family tells them; `swap`, nats by which
+    another sentence's latents reconstruct worse. With draws K > 0, for each form `iw_FORM`, the importance-weighted
+    NLL, its `iw_FORM_se` over sentences, and `iw_FORM_ess`, the effective number of draws, mean over sentences.
     """
 
     key: str

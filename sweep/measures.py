@@ -30,13 +30,22 @@ class Trial:
 class Measure:
     """of: a trial's number, given the form of its cell's bound; None where it has none. note: below the table.
 
-    of_latents: whether a language model has none of it.
+    of_latents: whether a language model has none of it. of_families: whether some families of latents have none of it,
+    so that what an evaluation does not say will not be said.
     """
 
     column: Column
     of: Callable[[Trial, str], float | None]
     note: str = ""
     of_latents: bool = False
+    of_families: bool = False
+
+    def is_undefined(self, trials: Sequence[Trial]) -> bool:
+        """Whether no measurement will ever give the trials of a cell this."""
+        if self.of_latents and all(trial.result.latents_per_sentence == 0 for trial in trials):
+            return True
+        evaluated = all(trial.evaluation is not None for trial in trials)
+        return self.of_families and evaluated and all(self.of(trial, "strict") is None for trial in trials)
 
 
 def chosen_form(trials: Sequence[Trial]) -> str:
@@ -89,7 +98,7 @@ _MEASURES = (
     Measure(Column("l1", "NLL ≤ L = 1"), _later("nelbo_l1"), _L1),
     Measure(
         Column("jensen", "Jensen"), _later("jensen"),
-        "Jensen: nats that averaging hidden states gains over one latent at equal weights, which no information pays.",
+        "Jensen: nats that averaging gains over one latent at equal weights, which no information pays.",
         of_latents=True,
     ),
     Measure(Column("iw", "IW"), _later("iw_paper"), _IW),
@@ -107,8 +116,8 @@ _MEASURES = (
     Measure(Column("kl_aggregate", "KL q(z)", 2), _later("kl_aggregate"),
             "KL q(z): KL of the aggregate posterior from the prior, KL − MI.", of_latents=True),
     Measure(Column("active_units", "AU"), _later("active_units"),
-            "AU: active units, dimensions whose posterior mean has a variance of 0.01 or more over sentences.",
-            of_latents=True),
+            "AU: active units, dimensions whose posterior mean has a variance of 0.01 or more over sentences; – for "
+            "directions, whose coordinates cannot be held against that.", of_latents=True, of_families=True),
     Measure(Column("swap", "swap"), _later("swap"),
             "swap: nats by which another sentence's latents reconstruct worse.", of_latents=True),
 )  # fmt: skip

@@ -36,7 +36,9 @@ def train_one(
         if not quiet:
             sys.stderr.write(describe(record) + "\n")
 
-    return train_alone(config, store, corpora, device or default_device(), threads, show)
+    for each in filter(None, (config.prerequisite, config)):
+        result = train_alone(each, store, corpora, device or default_device(), threads, show)
+    return result
 
 
 def _choose(spec: SweepSpec, labels: Sequence[str]) -> Cell:

@@ -12,7 +12,7 @@ from data.cache import load
 from data.corpus import Corpus, CorpusConfig
 from sweep.config import ConfigError, TrialConfig, explain, trial_key
 from sweep.evaluation import Evaluation
-from sweep.record import State, SweepRecord, TrialResult, WantedTrial
+from sweep.record import START, State, SweepRecord, TrialResult, WantedTrial
 from sweep.search_plan import plan_studies
 from sweep.spec import Cell, SpecFields, SweepSpec
 from sweep.store import TrialStore
@@ -61,7 +61,11 @@ class Plan:
     def missing(self, states: Mapping[str, State]) -> list[WantedTrial]:
         """Trials that are not done, longest expected first, so that none of the long ones is left to the end."""
         left = [trial for key, trial in self.record.wanted.items() if key in states and states[key] != "done"]
-        return sorted(left, key=lambda trial: -self.costs[trial.key])
+        # What others wait for is as urgent as they are.
+        behind: dict[str, float] = {}
+        for trial in left:
+            behind[trial.after] = max(behind.get(trial.after, 0.0), self.costs[trial.key])
+        return sorted(left, key=lambda trial: -self.costs[trial.key] - behind.get(trial.key, 0.0))
 
     def expected_seconds(self, store: TrialStore) -> float | None:
         """Slot-seconds that the missing trials will take, by the pace of this sweep's done ones; None before any."""
@@ -81,19 +85,41 @@ def make_plan(spec: SweepSpec, corpora: Path) -> Plan:
     trials: list[WantedTrial] = []
     costs: dict[str, float] = {}
     parameters: dict[str, int] = {}
+    starts: dict[str, WantedTrial] = {}
     for cell in spec.cells():
         first = spec.trial_config(cell, spec.seeds[0])
         corpus = loaded(first.data)
         cost, size = _cost(spec, cell, first, corpus)
         for seed in spec.seeds if fields.search is None or fields.search.grid else ():
             config = spec.trial_config(cell, seed)
-            key = trial_key(config, corpus.content_hash)
-            trials.append(WantedTrial(key, cell.labels, seed, config.document()))
+            key, after = trial_key(config, corpus.content_hash), ""
+            if config.prerequisite is not None:
+                start = _start(config.prerequisite, cell.labels, loaded)
+                after = start.key
+                starts.setdefault(after, start)
+                if after not in costs:
+                    costs[after], parameters[after] = _start_cost(spec, cell, config.prerequisite, corpus)
+            trials.append(WantedTrial(key, cell.labels, seed, config.document(), after))
             costs[key], parameters[key] = cost, size
     studies = plan_studies(spec, lambda config: _checked(config, loaded(config.data)))
     document = {**spec.document.values, "last": dict(spec.last)} if spec.last else dict(spec.document.values)
-    record = SweepRecord(fields.name, document, tuple(trials), fields.table.model_dump(), studies)
+    record = SweepRecord(
+        fields.name, document, tuple(trials), fields.table.model_dump(), studies, starts=tuple(starts.values())
+    )
     return Plan(record, fields, loaded, costs, parameters)
+
+
+def _start(config: TrialConfig, labels: Mapping[str, str], corpora: Corpora) -> WantedTrial:
+    """The trial that those of a cell start from. labels: of the cell."""
+    key = trial_key(config, corpora(config.data).content_hash)
+    return WantedTrial(key, {START: f"start of {' / '.join(labels.values())}"}, config.seed, config.document())
+
+
+def _start_cost(spec: SweepSpec, cell: Cell, config: TrialConfig, corpus: Corpus) -> tuple[float, int]:
+    try:
+        return _work(config, _checked(config, corpus))
+    except ValueError as error:
+        raise spec.misplaced(ConfigError(("start", "trained"), str(error)), cell.labels) from None
 
 
 def plan_again(record: SweepRecord, corpora: Path) -> Plan:
@@ -105,7 +131,7 @@ def plan_again(record: SweepRecord, corpora: Path) -> Plan:
     costs: dict[str, float] = {}
     parameters: dict[str, int] = {}
     of_cell: dict[str, tuple[float, int]] = {}
-    for trial in record.trials:
+    for trial in (*record.trials, *record.starts):
         config = TrialConfig.parse(trial.config)
         corpus = loaded(config.data)
         if trial_key(config, corpus.content_hash) != trial.key:
@@ -150,6 +176,7 @@ def _checked(config: TrialConfig, corpus: Corpus) -> Corpus:
             model = config.model.build(corpus.vocabulary)
             config.objective.check(model)
             config.train.check(model)
+            config.start.check(model)
             config.update.build(model)
     except (ValueError, RuntimeError) as error:  # of PyTorch: sizes whose product is beyond 64 bits
         raise ValueError(str(error).splitlines()[0]) from None

@@ -1,5 +1,6 @@
 """Which trial next: what is missing, each once, and again what failed in a way that the spec's policy retries."""
 
+import socket
 import time
 import traceback
 from collections import deque
@@ -126,6 +127,16 @@ class TrialQueue(Generic[Record]):
             if self._store.state(key) == "done":  # it was lost after its last word
                 self._finish(turn)
                 return
+        except OSError as error:
+            self._say_away(error)
+            self._delay(turn, PAUSE)
+            return
+        self._record_failure(turn, kind, cause, host)
+
+    def _record_failure(self, turn: _Turn, kind: FailureKind, cause: str, host: str) -> None:
+        """Have the store know of a failure that no worker could tell it, and act on it."""
+        key = turn.trial.key
+        try:
             attempt = self._store.begin(key, turn.trial.config, self._launch)
             at = self._store.progress(key)
             failure = TrialFailure(
@@ -172,6 +183,8 @@ class TrialQueue(Generic[Record]):
             if not self._source.wants(turn.trial):
                 self._tell(lambda observer: observer.pruned(turn.trial))
                 return False
+            if turn.trial.after and not self._has_start(turn):
+                return False
             owner = self._store.holder(key)
         except OSError as error:
             self._say_away(error)
@@ -181,6 +194,21 @@ class TrialQueue(Generic[Record]):
             self._delay(turn, PAUSE)
             return False
         return True
+
+    def _has_start(self, turn: _Turn) -> bool:
+        """Whether what a trial starts from is done; it waits for that, and fails with it."""
+        start = turn.trial.after
+        state = self._store.state(start)
+        if state == "done":
+            return True
+        to_come = start in self._under_way or any(each.trial.key == start for each in self._waiting)
+        if to_come or self._store.holder(start) is not None:
+            self._delay(turn, PAUSE)
+            return False
+        why = self._store.failure(start).message if state == "failed" else "nobody trains it"
+        cause = f"it starts from the weights of trial {start[:12]}, which is {state}: {why}"
+        self._record_failure(turn, "prerequisite", cause, socket.gethostname())
+        return False
 
     def _has_room(self, turn: _Turn) -> bool:
         files, key = self._store.files, turn.trial.key

@@ -108,7 +108,7 @@ class Reading:
 def about(store: TrialStore, trained: Trained) -> Reading:
     """Which trial it is, and how much its latents tell of a sentence: to be known before its sentences are read."""
     kind, chains = kind_of(trained.config.model), trained.model.latents_per_sentence
-    averaged = f", states of {chains} latents averaged" if chains > 1 else ""
+    averaged = f", {chains} latents averaged" if chains > 1 else ""
     lines = [f"trial {trained.key[:12]}: {kind}{averaged}; {trained.corpus.title}; seed {trained.config.seed}"]
     facts = {"trial": trained.key, "model": kind, "latents_per_sentence": chains}
     if not chains:

@@ -59,7 +59,7 @@ class TrialResult:
         return cls(history=history, **fields)
 
 
-FailureKind = Literal["out-of-memory", "non-finite", "worker-lost", "config", "error"]
+FailureKind = Literal["out-of-memory", "non-finite", "worker-lost", "config", "prerequisite", "error"]
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,8 @@ class TrialFailure:
     """A trial that stopped for a reason of its own.
 
     kind: `out-of-memory`, of the host or the GPU; `non-finite`, too many steps without a finite gradient;
-    `worker-lost`, its process or its node is gone; `config`, what was asked for cannot be done; or `error`.
+    `worker-lost`, its process or its node is gone; `config`, what was asked for cannot be done;
+    `prerequisite`, the trial that it starts from failed; or `error`.
     epoch: in which it was, from 1; 0 before the first. attempt: how often it was tried, from 1. timestamp: Unix
     seconds. log_tail: last lines of its log.
     """
@@ -104,13 +105,15 @@ class WantedTrial:
     """One trial that a sweep asks for: its key, where it stands in the grid, and its seed.
 
     labels: axis name to label, in the order of the axes, e.g. {"dataset": "PTB", "setting": "Standard",
-    "method": "LSTM-VAE (L = 5)"}. cell: the labels without the seed, as one line.
+    "method": "LSTM-VAE (L = 5)"}. cell: the labels without the seed, as one line. after: key of the trial that has to
+    be done before, since this one starts from its weights; none if empty.
     """
 
     key: str
     labels: Mapping[str, str]
     seed: int
     config: Mapping[str, Any]
+    after: str = ""
 
     @property
     def cell(self) -> str:
@@ -121,6 +124,8 @@ class WantedTrial:
         return f"{self.cell} / seed {self.seed}"
 
 
+START = "start"
+"""In place of the axes, in the labels of a trial that another starts from: of which cell it is the start."""
 TUNED = "tuned"
 """In the labels of a trial, beside the axes: that its settings come from a search, and which of the best they are."""
 SUGGESTION = "suggestion"
@@ -172,6 +177,7 @@ class SweepRecord:
     Kept in the store beside the trials, so that `status` and `table` need neither the corpora nor the spec's file.
     table: `split_by`, the axis that has one table a label; `across`, the axis whose labels stand side by side.
     studies: its searches; their trials are not among `trials`, and those that report what they chose are.
+    starts: trials that others of the sweep start from, and that stand in no table unless they are among `trials`, too.
     """
 
     name: str
@@ -180,12 +186,13 @@ class SweepRecord:
     table: Mapping[str, Any]
     studies: tuple[StudyPlan, ...] = ()
     tuned: tuple[Tuned, ...] = ()
+    starts: tuple[WantedTrial, ...] = ()
 
     @property
     def wanted(self) -> dict[str, WantedTrial]:
         """Trials by key, in the order of the grid; a trial that two cells share stands once."""
         wanted: dict[str, WantedTrial] = {}
-        for trial in self.trials:
+        for trial in (*self.trials, *self.starts):
             wanted.setdefault(trial.key, trial)
         return wanted
 
@@ -206,9 +213,10 @@ class SweepRecord:
         """Raises ValueError when the text is not what was written."""
         fields = unseal(text)
         trials = tuple(WantedTrial(**trial) for trial in fields.pop("trials"))
+        starts = tuple(WantedTrial(**trial) for trial in fields.pop("starts", ()))
         studies = tuple(StudyPlan(**study) for study in fields.pop("studies", ()))
         tuned = tuple(Tuned(**each) for each in fields.pop("tuned", ()))
-        return cls(trials=trials, studies=studies, tuned=tuned, **fields)
+        return cls(trials=trials, studies=studies, tuned=tuned, starts=starts, **fields)
 
 
 SEAL = "sha256"

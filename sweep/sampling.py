@@ -10,7 +10,7 @@ from torch import Tensor
 
 from data.batch import batches_of_tokens, on_device
 from data.corpus import Split
-from model.core import Posterior
+from model.core import LatentModel, Posterior
 from model.decode import between
 from model.exchangeable import fit_correlation
 from model.exchangeable import sample_prior as sample_correlated
@@ -34,8 +34,11 @@ class Prior:
 
 
 def draw_independent(trained: Trained, num: int, source: torch.Generator) -> Tensor:
-    # The base noise of a standard-normal prior is a draw from it.
-    return trained.model.draw_noise(num, 1, source)[0].transpose(0, 1)
+    model = trained.model
+    if not isinstance(model, LatentModel):
+        return model.draw_noise(num, 1, source)[0].transpose(0, 1)  # of no dimension
+    chains = model.latents_per_sentence
+    return model.draw_prior(chains * num, source).view(chains, num, -1).transpose(0, 1)
 
 
 def draw_repeated(trained: Trained, num: int, source: torch.Generator) -> Tensor:

@@ -80,6 +80,8 @@ def _try(
 ) -> _Tried:
     try:
         config = config_of(cell.document, space, params, search.seeds[0], test=False)
+        if config.prerequisite is not None:
+            raise ConfigError(("start", "trained"), "a search trains from scratch; choose cells that do, too")
     except ConfigError as error:
         raise _misplaced(spec, cell, params, error) from None
     try:

@@ -35,6 +35,7 @@ from sweep.document import (
     parse,
     read,
 )
+from sweep.record import START as START_OF
 from sweep.record import SUGGESTION, TUNED
 from sweep.search_fields import SearchFields
 
@@ -175,8 +176,8 @@ class SweepSpec:
         for labels in itertools.product(*axes.values()):
             named = dict(zip(axes, labels, strict=True))
             if not self._is_excluded(named):
-                chosen = (patches[axis][label] for axis, label in named.items())
-                cells.append(Cell(named, merge(reduce(merge, chosen, below), last)))
+                chosen = [patches[axis][label] for axis, label in named.items()]
+                cells.append(Cell(named, _with_start(merge(reduce(merge, chosen, below), last), chosen, below, last)))
         if not cells:
             raise ValueError(f"{self.document.place(('exclude',))}: every combination is excluded; nothing is left")
         return cells
@@ -187,6 +188,11 @@ class SweepSpec:
             config = TrialConfig.parse({**cell.document, "seed": seed})
             if not config.evaluate.test:
                 raise ConfigError(("evaluate", "test"), "only the trials of a search go without a test; leave it out")
+            prerequisite = config.prerequisite
+            if prerequisite is not None and prerequisite.prerequisite is not None:
+                raise ConfigError(
+                    ("start", "trained", "start"), "a trial that others start from is trained from scratch"
+                )
         except ConfigError as error:
             raise self.misplaced(error, cell.labels) from None
         return config
@@ -213,9 +219,6 @@ class SweepSpec:
     def _expand(self, prefix: tuple[str, ...], patch: Patch) -> dict[str, Any]:
         """The patch at `prefix` with its named choices read. Raises ValueError with the place."""
         try:
-            for group in patch:
-                if group not in GROUPS:
-                    raise ConfigError((group,), unknown("group", group, GROUPS))
             return expand(patch)
         except ConfigError as error:
             raise self._placed(error, prefix) from None
@@ -242,7 +245,7 @@ class SweepSpec:
         for axis, labels in axes.items():
             if not labels:
                 raise ValueError(f"{self.document.place(('axes', axis))}: an axis needs at least one label")
-            if axis in ("seed", "cell", SUGGESTION, TUNED):
+            if axis in ("seed", "cell", SUGGESTION, TUNED, START_OF):
                 raise ValueError(f"{self.document.place(('axes', axis))}: this name is taken; name the axis otherwise")
         for rule in self.fields.exclude:
             self._check_rule(rule, ("exclude",))
@@ -272,6 +275,19 @@ class SweepSpec:
         for name in search.space:
             if _decides(self.last, tuple(name.split("."))):
                 raise ValueError(f"override '{plain(name)}': it is searched; leave it out, or out of search.space")
+
+
+def _with_start(document: Patch, chosen: Sequence[Patch], below: Patch, last: Patch) -> Patch:
+    """The document, what it says of the trial that it starts from laid over all but the patches that say it.
+
+    So that trial has the sizes that the base or another axis gives, as it would have in a cell of its own.
+    """
+    start = document.get("start")
+    if not isinstance(start, Mapping) or not isinstance(trained := start.get("trained"), Mapping):
+        return document
+    others = merge(reduce(merge, (patch for patch in chosen if "start" not in patch), below), last)
+    groups = {group: merge(others, {group: patch})[group] for group, patch in trained.items()}
+    return {**document, "start": {**start, "trained": groups}}
 
 
 def _meets(labels: Mapping[str, str], rule: _Rule) -> bool:

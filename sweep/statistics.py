@@ -25,7 +25,7 @@ def summarize(trials: Sequence[Trial], wanted: int, failed: int, columns: Sequen
 def _entry(measure: Measure, trials: Sequence[Trial], form: str) -> Number | str:
     if not trials:
         return PENDING
-    if measure.of_latents and all(trial.result.latents_per_sentence == 0 for trial in trials):
+    if measure.is_undefined(trials):
         return UNDEFINED
     values = [value for trial in trials if (value := measure.of(trial, form)) is not None]
     # A mean over some of the seeds would stand beside means over all of them.

@@ -15,10 +15,12 @@ import torch
 from data.cache import load
 from data.corpus import Corpus
 from model import checkpoint, host
+from model.core import TextModel
 from model.evaluate import evaluate
 from model.plateau import Plateau
 from model.precision import at_precision
 from model.randomness import generator
+from model.start import StartsFromTrained
 from model.train import EpochRecord, Training, course_of, fit
 from model.update import NonFiniteError
 from sweep.claims import Launch
@@ -73,7 +75,7 @@ def run_trial(
     if store.state(attempt.key) == "done":  # since it was looked at: whoever had it gave it up by finishing
         attempt.withdraw()
         return store.result(attempt.key)
-    trial = _Trial(config, corpus, device, attempt, on_epoch, right.stop)
+    trial = _Trial(config, corpus, device, store, attempt, on_epoch, right.stop)
     with guarded(attempt, lambda: trial.epoch), logged(attempt):
         if found != attempt.key:
             raise ConfigurationError(
@@ -89,6 +91,7 @@ class _Trial:
     config: TrialConfig
     corpus: Corpus
     device: str
+    store: TrialStore
     attempt: Attempt
     on_epoch: Callable[[EpochRecord], None]
     stop: threading.Event
@@ -101,11 +104,13 @@ class _Trial:
 
     def run(self) -> TrialResult:
         started = time.time()
+        found = checkpoint.read_newest(self.attempt.checkpoints)
         try:
             training = self.training = prepare(self.config, self.corpus, self.device)
+            if found is None:
+                start(training.model, self.config, self.corpus, self.store)
         except ValueError as error:
             raise ConfigurationError(str(error)) from error
-        found = checkpoint.read_newest(self.attempt.checkpoints)
         if found is not None:
             training.restore(found)
             within = f", step {found.step} of the next" if found.step else ""
@@ -140,6 +145,7 @@ def prepare(config: TrialConfig, corpus: Corpus, device: str) -> Training:
     model = config.model.build(corpus.vocabulary)
     config.objective.check(model)
     config.train.check(model)
+    config.start.check(model)
     # Drawn on the CPU whatever the device, so that a trial starts from the same weights everywhere.
     model.initialise(generator(config.seed, "parameters"))
     model.to(device)
@@ -147,6 +153,18 @@ def prepare(config: TrialConfig, corpus: Corpus, device: str) -> Training:
     return Training(
         model, update, Plateau(config.train.plateau, config.schedule.warmup(course_of(corpus, config.train)))
     )
+
+
+def start(model: TextModel, config: TrialConfig, corpus: Corpus, store: TrialStore) -> None:
+    """Have a model take over what it starts from, if anything. Raises ValueError when that is not there, or no use."""
+    prerequisite = config.prerequisite
+    if prerequisite is None:
+        return
+    assert isinstance(model, StartsFromTrained)
+    key = trial_key(prerequisite, corpus.content_hash)
+    if (state := store.state(key)) != "done":
+        raise ValueError(f"it starts from the weights of trial {key[:12]}, which is {state}; train that one first")
+    model.start_from(store.weights(key))
 
 
 def _result(key: str, config: TrialConfig, corpus: Corpus, training: Training, started: float) -> TrialResult:

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from sweep.config import TrialConfig
+from sweep.config import TrialConfig, trial_key
+from sweep.jobs import RESULT, WEIGHTS
 from sweep.record import TrialResult
 from sweep.store import TrialStore
 from sweep.trial import run_trial
@@ -32,10 +33,14 @@ def verify(store: TrialStore, key: str, corpora: Path, device: str, threads: int
     if store.state(key) != "done":
         raise ValueError(f"trial {key[:12]} is {store.state(key)}, and only a done one can be compared")
     recorded = store.result(key)
+    config = TrialConfig.parse(recorded.config)
     with tempfile.TemporaryDirectory(prefix="verify-") as folder:
-        again = run_trial(
-            TrialConfig.parse(recorded.config), TrialStore(folder), corpora, device=device, threads=threads, key=key
-        )  # fmt: skip
+        elsewhere = TrialStore(folder)
+        if config.prerequisite is not None:
+            start = trial_key(config.prerequisite, recorded.corpus["content_hash"])
+            for name in (WEIGHTS, RESULT):
+                elsewhere.trial(start).publish(name, store.trial(start).read(name))
+        again = run_trial(config, elsewhere, corpora, device=device, threads=threads, key=key)
     return Verdict(
         key,
         list(differences(numbers(recorded), numbers(again))),
@@ -45,7 +50,9 @@ def verify(store: TrialStore, key: str, corpora: Path, device: str, threads: int
 
 def numbers(result: TrialResult) -> dict[str, object]:
     """A result without what depends on the clock and the machine."""
-    fields = json.loads(json.dumps(asdict(result)))
+    # Of what a config leaves out since it was written, the defaults.
+    config = TrialConfig.parse(result.config).document()
+    fields = json.loads(json.dumps({**asdict(result), "config": config}))
     for name in TIMES:
         del fields[name]
     for record in fields["history"]:

@@ -177,4 +177,7 @@ def test_the_readmes_commands_work(demo: Demo) -> None:
             words[words.index("--iw") + 1] = "20"
         if words[1] == "import" or "import" in words:
             words.append("--force")
-        demo.sweep(*words[1:])
+        if words[1] == "evaluate":
+            run([SWEEP, *words[1:]], demo.folder)
+        else:
+            demo.sweep(*words[1:])

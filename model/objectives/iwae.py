@@ -29,8 +29,8 @@ class Config(Objective):
 
     def check(self, model: TextModel) -> None:
         check_latent(model, "objective iwae")
-        if isinstance(model, LatentModel) and next(model.charge.parameters(), None) is not None:
+        if isinstance(model, LatentModel) and (setting := model.charge.beyond_ratios) is not None:
             raise ValueError(
-                "objective iwae weighs each latent by its own ratio, so that average_kl: exch can do nothing; "
+                f"objective iwae weighs each latent by its own ratio, so that {setting} can do nothing; "
                 "leave it out, or give objective: elbo"
             )

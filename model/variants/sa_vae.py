@@ -12,7 +12,7 @@ evaluation 2 for each. Memory is that of one of the K, all its logits among it. 
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -29,6 +29,7 @@ from model.precision import at_least_single
 from model.randomness import generator as named_generator
 from model.randomness import seed_of
 from model.refinement import Descent, InnerLoss, SecondOrder, once, through
+from model.start import StartsFromTrained
 from model.variants.lstm_vae import LstmVae, LstmVaeConfig
 
 EncoderLoss = Literal["refined", "elbo", "kl"]
@@ -94,7 +95,7 @@ class Config(LstmVaeConfig):
             )
 
 
-class SaVae(LatentModel):
+class SaVae(LatentModel, StartsFromTrained):
     def __init__(
         self,
         vae: LstmVae,
@@ -128,6 +129,15 @@ class SaVae(LatentModel):
 
     def draw_noise(self, num_sentences: int, draws: int, generator: torch.Generator) -> Tensor:
         return self.vae.draw_noise(num_sentences, draws, generator)
+
+    def draw_prior(self, num: int, generator: torch.Generator) -> Tensor:
+        return self.vae.draw_prior(num, generator)
+
+    def start_from(self, weights: Mapping[str, Tensor]) -> None:
+        """As of an LSTM-VAE. Raises ValueError where there is no encoder to take the weights."""
+        if not self.amortised:
+            raise ValueError("start: trained is for encoders, and amortised: false has none; leave one of them out")
+        self.vae.start_from(weights)
 
     def weighing(self, beta: float) -> "SaVae":
         weighed = copy.copy(self)

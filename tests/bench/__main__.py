@@ -79,7 +79,7 @@ def main() -> None:
         compare(*(json.loads(path.read_text()) for path in options.compare))
         return
     tasks = list(options.tasks)
-    if options.bf16 or torch.ops.mkldnn._is_mkldnn_bf16_supported():
+    if options.bf16 or ("train" in tasks and torch.ops.mkldnn._is_mkldnn_bf16_supported()):
         tasks.insert(1, "bf16")
     print(
         f"{'per CPU-second of one thread':58} {'ours':>9} {'plain':>9} {'ours/plain':>16} {'of floor':>9} {'MiB':>12}"

@@ -23,13 +23,20 @@ def make(corpus: Corpus) -> Make:
     def build(config: ModelConfig) -> TextModel:
         model = config.build(corpus.vocabulary)
         model.initialise(generator(1, "parameters"))
-        # Far from uniform, so that words differ in their probability and with the latent.
-        with torch.no_grad():
-            for parameter in model.parameters():
-                parameter.mul_(8.0)
-        return model
+        sharpen(model, corpus)
+        return model.train()
 
     return build
+
+
+@torch.no_grad()
+def sharpen(model: TextModel, corpus: Corpus) -> None:
+    """Until it is far from uniform, so that words differ in their probability and with the latent."""
+    model.eval()
+    start = torch.full((ROWS,), corpus.vocabulary.start)
+    while model.reader(latents_of(model)).read(start).std(dim=1).mean() < 0.4:
+        for parameter in model.parameters():
+            parameter.mul_(1.25)
 
 
 @pytest.fixture(params=small_configs(), ids=repr)

@@ -12,6 +12,7 @@ from data.batch import sequential_batches
 from data.corpus import Corpus
 from model.core import Bound, LatentModel, ModelConfig, TextModel
 from model.evaluate import EvaluateConfig, evaluate
+from model.inputs import ReadingConfig
 from model.lstm import LstmConfig
 from model.precision import at_precision
 from model.randomness import generator
@@ -28,7 +29,8 @@ def small_configs() -> list[ModelConfig]:
         fields = config_type.model_fields
         common = {name: value for name, value in SMALL.items() if name in fields}
         patches: list[dict[str, object]] = [{}]
-        patches += [{"inputs": "none"}, {"word_dropout": 0.4}] if issubclass(config_type, LstmConfig) else []
+        patches += [{"inputs": "none"}] if issubclass(config_type, LstmConfig) else []
+        patches += [{"word_dropout": 0.4}] if issubclass(config_type, ReadingConfig) else []
         if "samples" in fields:
             patches += [{"samples": 3}]
         if "average" in fields:
@@ -37,6 +39,8 @@ def small_configs() -> list[ModelConfig]:
             patches += [{"samples": 3, "average": True, "average_kl": charged} for charged in ("strict", "exch")]
         if "encoder_loss" in fields:
             patches += [{"encoder_loss": "elbo"}, {"encoder_loss": "kl"}, {"amortised": False}]
+        if "norm_penalty" in fields:
+            patches += [{"norm_penalty": 0.1, "encoder_summary": "hidden_and_cell", "initial_state": "linear_both"}]
         configs += [config_type(**common, **patch) for patch in patches]
     return configs
 

@@ -42,7 +42,7 @@ axes:
 seeds: 2
 retry: {backoff_seconds: 1}
 """
-EPOCHS, SENTENCES = 8, 300
+EPOCHS, SENTENCES = 8, 600
 
 
 SMALL = {

@@ -184,7 +184,9 @@ def test_every_damaged_store_ends_in_a_correct_table_or_a_sentence(whole: Whole,
                 assert errors.startswith("error: "), (what, errors)
                 sentences += 1
             elif command[0] == "table":
-                expected = comparison_tables(whole.record, {key: whole.results[key] for key in kept})
+                states = TrialStore(folder).states(whole.record.wanted)
+                failed = [key for key, state in states.items() if state == "failed"]
+                expected = comparison_tables(whole.record, {key: whole.results[key] for key in kept}, failed=failed)
                 assert out == render(expected, "text").rstrip("\n") + "\n", what
                 tables += 1
             assert set(intact(whole, folder)) == kept, what

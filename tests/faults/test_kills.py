@@ -3,12 +3,14 @@
 `make test PYTEST="-m long tests/faults"` runs the long form, with twenty kills of the driver in place of two.
 """
 
+import os
 import secrets
 import signal
 import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from random import Random
 
@@ -71,12 +73,12 @@ def test_workers_are_killed_in_mid_epoch_while_mlflow_comes_and_goes(
     sweep.uri = f"http://127.0.0.1:{port}"
     with ended(sweep.start()) as process:  # MLflow is not there yet
         wait_for(lambda: sweep.progress() > 2)
+        killed += _kill_one(sweep)
         with served(database, tmp_path / "artifacts", port):
             for _ in range(3):
-                wait_for(sweep.workers)
+                wait_for(lambda: sweep.workers() or process.poll() is not None)
                 time.sleep(random.uniform(0.0, 1.0))
-                for worker in sweep.workers()[:1]:
-                    killed += _kill(worker)
+                killed += _kill_one(sweep)
         sweep.finish(process)  # and is away again
     assert "MLflow at http://127.0.0.1" in sweep.said()
     assert "worker-lost" in sweep.said()
@@ -88,14 +90,13 @@ def test_workers_are_killed_in_mid_epoch_while_mlflow_comes_and_goes(
     print(f"{killed} workers killed")
 
 
-def _kill(worker: int) -> bool:
-    import os
-
-    try:
-        os.kill(worker, signal.SIGKILL)
-    except ProcessLookupError:
-        return False
-    return True
+def _kill_one(sweep: Sweep) -> bool:
+    """Whether there was a worker to be killed."""
+    for worker in sweep.workers()[:1]:
+        with suppress(ProcessLookupError):
+            os.kill(worker, signal.SIGKILL)
+            return True
+    return False
 
 
 def test_a_node_is_lost(sweep: Sweep, undisturbed: Undisturbed) -> None:

@@ -51,6 +51,9 @@ class Toy(LatentModel):
     def draw_noise(self, num_sentences: int, draws: int, generator: torch.Generator) -> Tensor:
         return torch.randn(draws, self.latents_per_sentence, num_sentences, len(self.weights), generator=generator)
 
+    def draw_prior(self, num: int, generator: torch.Generator) -> Tensor:
+        return torch.randn(num, len(self.weights), generator=generator)
+
     @property
     def operations_per_token(self) -> float:
         return 1.0

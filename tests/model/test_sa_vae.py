@@ -14,6 +14,7 @@ from model.precision import at_precision
 from model.randomness import generator
 from model.refinement import exact_product, finite_product
 from model.updates.joint import Config as Joint
+from model.variants.lstm_lm import Config as LmConfig
 from model.variants.lstm_vae import Config as VaeConfig
 from model.variants.sa_vae import Config, SaVae
 from tests.model.small_sa_vae import SMALL, batch_of, gradients, sa_vae, value
@@ -191,6 +192,17 @@ def test_differences_are_refused_in_bfloat16(corpus: Corpus) -> None:
 def test_fields_that_contradict_are_refused(corpus: Corpus, fields: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         sa_vae(corpus, **fields)
+
+
+def test_it_starts_from_a_language_model_as_a_vae_does(corpus: Corpus) -> None:
+    trained = LmConfig(embedding_dim=6, hidden_dim=9).build(corpus.vocabulary)
+    trained.initialise(generator(2, "parameters"))
+    model = sa_vae(corpus)
+    model.start_from(trained.state_dict())
+    assert torch.equal(model.vae.encoder.embedding.weight, trained.decoder.embedding.weight)
+    assert torch.equal(model.draw_prior(5, generator(0, "x")), model.vae.draw_prior(5, generator(0, "x")))
+    with pytest.raises(ValueError, match="amortised: false has none; leave one of them out"):
+        sa_vae(corpus, amortised=False).start_from(trained.state_dict())
 
 
 def test_draws_of_training_come_from_its_generator(corpus: Corpus) -> None:

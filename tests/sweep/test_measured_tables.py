@@ -112,6 +112,22 @@ def test_every_column_is_explained_and_has_a_sign_where_there_is_no_number(prese
         render([found], form)
 
 
+def test_what_a_family_has_none_of_is_told_from_what_is_not_measured() -> None:
+    """Directions have no active units, an evaluation without draws no weights yet."""
+    record, columns = three(), columns_of("active_units,strict_iw")
+    results = done(record, NLL, kl=8.0)
+    evaluations = {
+        key: dataclasses.replace(
+            each, test={name: value for name, value in each.test.items() if name[:3] not in ("act", "iw_")}
+        )
+        for key, each in evaluated(results).items()
+    }
+    entries = cell(only(comparison_tables(record, results, evaluations, columns=columns)), "LSTM-VAE").entries
+    assert (entries["active_units"], entries["strict_iw"]) == (UNDEFINED, PENDING)
+    before = cell(only(comparison_tables(record, results, columns=columns)), "LSTM-VAE").entries
+    assert (before["active_units"], before["strict_iw"]) == (PENDING, PENDING)
+
+
 def test_the_papers_third_table_stands_beside_ours() -> None:
     record = three()
     results = done(record, NLL, kl=8.0)

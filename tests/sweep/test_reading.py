@@ -1,4 +1,4 @@
-"""The commands that read a latent space, on trials that were really trained: a language model, a VAE and AVG."""
+"""The commands that read a latent space, on trials that were really trained: a language model, VAEs and AVG."""
 
 import json
 import shutil
@@ -20,7 +20,7 @@ from sweep.read_cli import mirror
 from sweep.reading import Speech, Trained, about, encode, read_trained, use_of_latents
 from sweep.reconstruction import match
 from sweep.record import SweepRecord, WantedTrial
-from sweep.sampling import choose, interpolate, latents_of, sentences_of
+from sweep.sampling import choose, draw_exchangeable, draw_independent, interpolate, latents_of, sentences_of
 from sweep.store import EvaluationStore, TrialStore
 from sweep.tracking import find_runs
 from tests.here import sweep_here
@@ -36,6 +36,7 @@ axes:
     LM: {model: lstm_lm, schedule: constant}
     VAE: {model: {kind: lstm_vae, latent_dim: 3, delta: 3.0}, schedule: constant}
     AVG: {model: {kind: lstm_vae, latent_dim: 3, samples: 2, average: true}, schedule: constant}
+    VMF: {model: {kind: vmf_vae, latent_dim: 3, kappa: 8.0}, schedule: constant}
 seeds: 1
 """
 LINES = ("w1 w2 w3", "w2 w1", "w4", "w5 w5 w1 w2", "w3 w4 w1", "w6 w0")
@@ -43,7 +44,7 @@ LINES = ("w1 w2 w3", "w2 w1", "w4", "w5 w5 w1 w2", "w3 w4 w1", "w6 w0")
 
 @dataclass(frozen=True)
 class Workplace:
-    """A folder with a corpus and a store. keys: of its three done trials, by method."""
+    """A folder with a corpus and a store. keys: of its done trials, by method."""
 
     folder: Path
     keys: dict[str, str]
@@ -82,7 +83,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
     (corpus / "test.txt").write_text("w2 w2 w1\nw0 w6\nw3 w1 w4\nw5\n")
     (folder / "tiny.yaml").write_text(SPEC)
     place = Workplace(folder, {})
-    for method in ("LM", "VAE", "AVG"):
+    for method in ("LM", "VAE", "AVG", "VMF"):
         place.keys[method] = place.sweep("trial", "tiny.yaml", method).out.split()[0]
     return place
 
@@ -94,7 +95,7 @@ def place(made: Workplace, tmp_path: Path) -> Workplace:
     return Workplace(tmp_path / "place", made.keys)
 
 
-@pytest.mark.parametrize("method", ["LM", "VAE", "AVG"])
+@pytest.mark.parametrize("method", ["LM", "VAE", "AVG", "VMF"])
 def test_samples_are_printed_and_kept(place: Workplace, method: str) -> None:
     printed = place.read("sample", method, "--num", "3", "--out", "mine.txt").out
     name = "sample-prior-independent" if method == "AVG" else "sample-prior"
@@ -221,7 +222,7 @@ def test_both_ends_are_decoded_from_their_means(made: Workplace) -> None:
 
 
 @pytest.mark.parametrize(("origin", "draws"), [("posterior", 3), ("mean", 1), ("mean", 3)])
-@pytest.mark.parametrize("method", ["VAE", "AVG"])
+@pytest.mark.parametrize("method", ["VAE", "AVG", "VMF"])
 def test_latents_stand_in_the_order_of_the_corpus(
     made: Workplace, method: str, origin: str, draws: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -239,6 +240,21 @@ def test_latents_stand_in_the_order_of_the_corpus(
 @torch.no_grad()
 def location(model: LatentModel, ids: list[int]) -> Tensor:
     return model.posterior(torch.tensor([ids]), generator(0, "unused")).location
+
+
+def test_independent_latents_are_of_the_models_own_prior(made: Workplace) -> None:
+    drawn = {method: draw_independent(made.trained(method), 5, generator(0, "prior")) for method in made.keys}
+    assert drawn["LM"].shape == (5, 1, 0)
+    assert torch.equal(drawn["AVG"], torch.randn(2, 5, 3, generator=generator(0, "prior")).transpose(0, 1))
+    assert torch.allclose(drawn["VMF"].norm(dim=-1), torch.ones(5, 1))
+
+
+def test_directions_go_along_the_sphere_and_have_no_correlated_prior(made: Workplace) -> None:
+    trained = made.trained("VMF")
+    found = interpolate(trained, ("w2 w1", "w4"), 3, Speech(Greedy(), None, 0)).facts["sentences"]
+    assert [each["share"] for each in found] == [0.0, 0.5, 1.0]
+    with pytest.raises(ValueError, match="whose prior knows no correlation"):
+        draw_exchangeable(trained, 5, generator(0, "prior"))
 
 
 def test_some_sentences_of_a_split(made: Workplace) -> None:
