@@ -34,7 +34,7 @@ def bounds_of(
     if not isinstance(model, LatentModel):
         rec = model.bound(tokens, noise.take(1), unused).rec.double()
         return {"rec": rec, **dict.fromkeys(FORMS, rec)}
-    posterior = model.posterior(tokens, unused)
+    posterior = model.posterior(tokens, noise.inference)
     recs: list[Tensor] = []
     alone: list[Tensor] = []
     # One draw at a time: a batch is as large as memory allows.

@@ -24,12 +24,14 @@ class Bound:
     latent, one a dimension, or a single one where the KL does not split; (B, 0) for a language model.
     latents: how many independent latents the likelihood was given: 0 for a language model, whose rec is exact.
     charged_terms: (B, n) what training charges, where that is not `kl_terms`; see charge.py.
+    beside: (B,) what training lowers beside the bound, as in `Posterior`; no part of any number that is reported.
     """
 
     rec: Tensor
     kl_terms: Tensor
     latents: int
     charged_terms: Tensor | None = None
+    beside: Tensor | None = None
 
     @property
     def kl(self) -> Tensor:
@@ -43,8 +45,8 @@ class Bound:
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "Bound":
         """With a function of each tensor in its place."""
-        charged = None if self.charged_terms is None else function(self.charged_terms)
-        return Bound(function(self.rec), function(self.kl_terms), self.latents, charged)
+        charged, beside = (None if each is None else function(each) for each in (self.charged_terms, self.beside))
+        return Bound(function(self.rec), function(self.kl_terms), self.latents, charged, beside)
 
     @property
     def paper(self) -> Tensor:
@@ -73,6 +75,13 @@ class TextModel(nn.Module, ABC):
     @abstractmethod
     def draw_noise(self, num_sentences: int, draws: int, generator: torch.Generator) -> Tensor:
         """(S, L, num_sentences, n) base noise of the latents, from no parameter, so that it can be drawn before."""
+
+    def weighing(self, beta: float) -> "TextModel":
+        """The same model, its parameters shared, for a step of training at KL weight `beta`.
+
+        Another than itself only where inference too depends on the weight. Evaluation is at weight 1.
+        """
+        return self
 
     @abstractmethod
     def bound(self, tokens: Tensor, noise: Tensor, generator: torch.Generator) -> Bound:
@@ -118,7 +127,9 @@ class Reader(ABC):
 
 
 class Posterior(ABC):
-    """q(z|x) of B sentences."""
+    """q(z|x) of B sentences. beside: (B,) nats, lowered beside the bound where that does not teach the encoder."""
+
+    beside: Tensor | None = None
 
     @abstractmethod
     def sample(self, noise: Tensor) -> Tensor:
@@ -207,7 +218,10 @@ class LatentModel(TextModel):
 
     @abstractmethod
     def posterior(self, tokens: Tensor, generator: torch.Generator) -> Posterior:
-        """q(z|x) of (B, T) tokens; `generator` feeds the encoder's dropout in training mode."""
+        """q(z|x) of (B, T) tokens; `generator` feeds the encoder's dropout in training mode.
+
+        In evaluation mode q is a function of the sentence and of the generator's seed, whatever was drawn before.
+        """
 
     @abstractmethod
     def log_likelihood(
@@ -221,7 +235,8 @@ class LatentModel(TextModel):
     def bound(self, tokens: Tensor, noise: Tensor, generator: torch.Generator) -> Bound:
         posterior = self.posterior(tokens, generator)
         rec = -self.log_likelihood(tokens, posterior.sample(noise), generator, equal_weights=True)
-        return Bound(rec.mean(dim=0), posterior.kl_terms(), self.latents_per_sentence, self.charge(posterior))
+        charged = self.charge(posterior)
+        return Bound(rec.mean(dim=0), posterior.kl_terms(), self.latents_per_sentence, charged, posterior.beside)
 
 
 class ModelConfig(BaseModel, ABC):

@@ -49,7 +49,8 @@ class _EquallyWeighted(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor) -> Tensor:
         nll: list[Tensor] = []
-        d_hidden, d_weight = torch.empty_like(hidden), torch.empty_like(weight)
+        # Refinement of a posterior wants the gradient of the hidden states alone.
+        d_hidden, d_weight = torch.empty_like(hidden), torch.empty_like(weight) if ctx.needs_input_grad[1] else None
         d_bias = None if bias is None else torch.zeros_like(bias)
         for number, rows in enumerate(_chunks(len(hidden), len(weight))):
             logits, expected = _logits(hidden[rows], weight, bias), targets[rows]
@@ -62,7 +63,8 @@ class _EquallyWeighted(torch.autograd.Function):
                 p *= targets.shape[1]
             slope = p.scatter_add_(1, expected, torch.full_like(chosen, -1.0)).to(weight.dtype)
             torch.mm(slope, weight, out=d_hidden[rows])
-            d_weight.addmm_(slope.t(), hidden[rows], beta=min(number, 1))
+            if d_weight is not None:
+                d_weight.addmm_(slope.t(), hidden[rows], beta=min(number, 1))
             if d_bias is not None:
                 d_bias += slope.sum(dim=0)
         ctx.save_for_backward(d_hidden, d_weight, d_bias)
@@ -77,7 +79,8 @@ class _EquallyWeighted(torch.autograd.Function):
         equal = weights.is_cuda or bool(((weights == scale) | ~weights.isfinite()).all())
         assert equal, "targets of unequal weight need equal_weights=False"
         d_hidden, d_weight, d_bias = ctx.saved_tensors
-        return d_hidden.mul_(scale), d_weight.mul_(scale), None if d_bias is None else d_bias.mul_(scale), None
+        scaled = (None if each is None else each.mul_(scale) for each in (d_hidden, d_weight, d_bias))
+        return *scaled, None
 
 
 def _logits(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

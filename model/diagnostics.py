@@ -60,13 +60,12 @@ class _Encoded:
 
 def _encode(model: LatentModel, split: Split, seed: int, purpose: str, tokens_at_once: int) -> _Encoded:
     device = next(model.parameters()).device
-    unused = torch.Generator(device)
     posteriors, latents, own = [], [], []
     for batch in on_device(batches_of_tokens(split, tokens_at_once), device):
-        posterior = model.posterior(batch.tokens, unused)
-        noise = Draws(model, batch.indices.tolist(), seed, purpose, device).take(1)
+        draws = Draws(model, batch.indices.tolist(), seed, purpose, device)
+        posterior = model.posterior(batch.tokens, draws.inference)
         posteriors.append(posterior)
-        latents.append(posterior.sample(noise)[0, 0])
+        latents.append(posterior.sample(draws.take(1))[0, 0])
         own.append(posterior.log_density(latents[-1]).diagonal())
     return _Encoded(posteriors, torch.cat(latents), torch.cat(own))
 
@@ -93,11 +92,11 @@ def _log_aggregate(latents: Tensor, posteriors: Sequence[Posterior]) -> Tensor:
 
 def _in_pools(model: LatentModel, split: Split, seed: int, purpose: str, size: int) -> float:
     device = next(model.parameters()).device
-    unused, total = torch.Generator(device), 0.0
+    total = 0.0
     for batch in on_device(sequential_batches(split, size), device):
-        posterior = model.posterior(batch.tokens, unused)
-        noise = Draws(model, batch.indices.tolist(), seed, purpose, device).take(1)
-        aggregate = _log_aggregate(posterior.sample(noise)[0, 0], [posterior])
+        draws = Draws(model, batch.indices.tolist(), seed, purpose, device)
+        posterior = model.posterior(batch.tokens, draws.inference)
+        aggregate = _log_aggregate(posterior.sample(draws.take(1))[0, 0], [posterior])
         total -= (posterior.entropy() + aggregate).sum().item()
     return total / split.num_sentences
 

@@ -13,9 +13,14 @@ BLOCK = 10
 
 
 class Draws:
-    """Noise for some sentences, by their indices in the split. seed, purpose: as in `generator`."""
+    """Noise for some sentences, by their indices in the split. seed, purpose: as in `generator`.
+
+    inference: for what `LatentModel.posterior` draws; the same whatever the purpose, so that all that is measured of a
+    sentence is of one posterior.
+    """
 
     def __init__(self, model: TextModel, indices: Sequence[int], seed: int, purpose: str, device: torch.device):
+        self.inference = generator(seed, "measure/posterior", device)
         self._model = model
         self._sources = [generator(seed, f"{purpose}/{index}", device) for index in indices]
 

@@ -18,6 +18,7 @@ class DiagonalGaussian(Exchangeable):
 
     mean: Tensor
     log_variance: Tensor
+    beside: Tensor | None = None
 
     def sample(self, noise: Tensor) -> Tensor:
         return self.mean + torch.exp(0.5 * self.log_variance) * noise
@@ -29,6 +30,12 @@ class DiagonalGaussian(Exchangeable):
     def kl_terms(self) -> Tensor:
         # Appendix B of Kingma and Welling 2014.
         return 0.5 * (self.mean.square() + torch.expm1(self.log_variance) - self.log_variance)
+
+    def kl_from(self, other: "DiagonalGaussian") -> Tensor:
+        """(B,) KL(other ‖ q), nats."""
+        distance = (other.mean - self.mean).square() * torch.exp(-self.log_variance)
+        wider = other.log_variance - self.log_variance
+        return 0.5 * (distance + torch.expm1(wider) - wider).sum(dim=1)
 
     @property
     def location(self) -> Tensor:

@@ -35,7 +35,7 @@ def importance_weighted(
     when L > 1. At L = 1 all are the same. The model is in evaluation mode.
     """
     assert not model.training
-    posterior = model.posterior(tokens, torch.Generator(tokens.device))
+    posterior = model.posterior(tokens, noise.inference)
     totals: dict[str, tuple[Tensor, Tensor]] = {}
     for latents in _chunks(model, posterior, tokens, draws, noise, tokens_at_once):
         for form, log_weights in _log_weights(model, posterior, tokens, latents, correlation).items():

@@ -140,17 +140,19 @@ class LstmDecoder(nn.Module):
         generator: torch.Generator,
         *,
         equal_weights: bool = False,
+        twice: bool = False,
     ) -> Tensor:
         """(S, B) log p of (B, T) targets, nats per sentence, from (B or 1, T) input ids and (S, L, B, n) latents.
 
-        equal_weights: as in `cross_entropy`.
+        equal_weights: as in `cross_entropy`. twice: whether its gradient can be differentiated again, which a promise
+        of equal weights rules out.
         """
         latents = self.chains_of(latents)
         draws, chains, sentences, _ = latents.shape
         if self._reads_the_same(inputs):
             latents = latents[:, :, :1]
         words, rows = self._read(inputs, latents, generator)
-        hidden = lstm(self.lstm, words, rows, *self._start(latents.flatten(0, 1)))
+        hidden = lstm(self.lstm, words, rows, *self._start(latents.flatten(0, 1)), twice=twice)
         hidden = hidden.view(len(words), draws, chains, *hidden.shape[2:])
         rate = self.output_dropout if self.training else 0.0
         if rate > 0.0:

@@ -88,10 +88,17 @@ class LstmLatentModel(LatentModel, StartsFromTrained):
         initialise_uniform(self, self.init_range, self.embedding_init_range, generator)
 
     def log_likelihood(
-        self, tokens: Tensor, latents: Tensor, generator: torch.Generator, *, equal_weights: bool = False
+        self,
+        tokens: Tensor,
+        latents: Tensor,
+        generator: torch.Generator,
+        *,
+        equal_weights: bool = False,
+        twice: bool = False,
     ) -> Tensor:
+        """As of every model. twice: whether its gradient can be differentiated again."""
         inputs = self.inputs(tokens, self.training, generator)
-        log_p: Tensor = self.decoder(inputs, tokens, latents, generator, equal_weights=equal_weights)
+        log_p: Tensor = self.decoder(inputs, tokens, latents, generator, equal_weights=equal_weights, twice=twice)
         return log_p
 
     def reader(self, latents: Tensor) -> Reader:

@@ -25,7 +25,12 @@ class Objective(BaseModel, ABC):
 
     def at(self, epoch: float, beta: float) -> Loss:
         """The loss after `epoch` epochs of training, at KL weight `beta`."""
-        return lambda model, tokens, noise, generator: self.loss(model, tokens, noise, generator, epoch, beta)
+
+        def loss(model: TextModel, tokens: Tensor, noise: Tensor, generator: torch.Generator) -> tuple[Tensor, Bound]:
+            value, bound = self.loss(model.weighing(beta), tokens, noise, generator, epoch, beta)
+            return value if bound.beside is None else value + bound.beside.mean(), bound
+
+        return loss
 
     @abstractmethod
     def loss(
@@ -33,7 +38,8 @@ class Objective(BaseModel, ABC):
     ) -> tuple[Tensor, Bound]:
         """As `Loss` says: summed over the tokens of a sentence and averaged over sentences.
 
-        That is the scale at which the paper's learning rate and clipping threshold act.
+        That is the scale at which the paper's learning rate and clipping threshold act. Without what the bound has
+        `beside` it, which is added once for all objectives.
         """
 
     @abstractmethod

@@ -45,6 +45,9 @@ class InBfloat16(TextModel):
     def draw_noise(self, num_sentences: int, draws: int, generator: torch.Generator) -> Tensor:
         return self.model.draw_noise(num_sentences, draws, generator)
 
+    def weighing(self, beta: float) -> "InBfloat16":
+        return InBfloat16(self.model.weighing(beta))
+
     def bound(self, tokens: Tensor, noise: Tensor, generator: torch.Generator) -> Bound:
         bound: Bound = self.through(type(self.model).bound, tokens, noise, generator)
         return bound.map(at_least_single)

@@ -15,6 +15,15 @@ def generator(seed: int, purpose: str, device: torch.device | str = "cpu") -> to
     return torch.Generator(device).manual_seed(int.from_bytes(digest[:8], "little") >> 1)
 
 
+def seed_of(source: torch.Generator) -> int:
+    """A seed that is a pure function of where a generator stands, for draws that are to be made more than once.
+
+    Leaves the generator there. Whoever asks again without drawing in between gets the same.
+    """
+    digest = hashlib.sha256(source.get_state().numpy().tobytes()).digest()
+    return int.from_bytes(digest[:8], "little") >> 1
+
+
 def dropout(x: Tensor, rate: float, source: torch.Generator) -> Tensor:
     """x with entries zeroed at `rate` and the rest scaled by 1 / (1 − rate); like torch's, but from a generator."""
     if rate == 0.0:

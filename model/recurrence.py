@@ -17,12 +17,17 @@ from model.precision import at_least_single
 aten = torch.ops.aten
 
 
-def lstm(module: nn.LSTM, words: Tensor, rows: Tensor, hidden: Tensor, cell: Tensor) -> Tensor:
+def lstm(
+    module: nn.LSTM, words: Tensor, rows: Tensor, hidden: Tensor, cell: Tensor, *, twice: bool = False
+) -> Tensor:  # fmt: skip
     """(T, C, B, m) hidden states of C chains of B sentences, from their (C, B, m) initial hidden and cell states.
 
     words: (T, C or 1, B or 1, d), read step by step, by all chains (sentences) if there is only one. rows: (C, B, n),
-    beside them at every step. The module has one layer, d + n inputs and m outputs. Differentiable once.
+    beside them at every step. The module has one layer, d + n inputs and m outputs. Differentiable once, or with
+    `twice` as often as one likes, at the price of speed and memory.
     """
+    if twice:
+        return _step_by_step(module, words, rows, hidden, cell)
     if not _split_pays(words, hidden):
         return _whole(module, words, rows, hidden, cell)
     of_inputs, of_hidden, input_bias, hidden_bias = module.all_weights[0]
@@ -47,6 +52,20 @@ def _whole(module: nn.LSTM, words: Tensor, rows: Tensor, hidden: Tensor, cell: T
     start = hidden.flatten(0, 1).unsqueeze(0), cell.flatten(0, 1).unsqueeze(0)
     states: Tensor = module(wide.flatten(1, 2), start)[0]
     return states.view(steps, chains, sentences, -1)
+
+
+def _step_by_step(module: nn.LSTM, words: Tensor, rows: Tensor, hidden: Tensor, cell: Tensor) -> Tensor:
+    """The same by its equations: neither oneDNN's nor cuDNN's backward pass can be differentiated again."""
+    of_inputs, of_hidden, input_bias, hidden_bias = module.all_weights[0]
+    of_words, of_rows = of_inputs.split([words.shape[-1], rows.shape[-1]], dim=1)  # type: ignore[no-untyped-call]
+    bias = functional.linear(rows, of_rows, input_bias + hidden_bias)
+    cell, states = at_least_single(cell), []
+    for read in (functional.linear(words, of_words) + bias).unbind():
+        i, f, g, o = (read + functional.linear(hidden, of_hidden)).chunk(4, dim=-1)
+        cell = f.sigmoid() * cell + i.sigmoid() * g.tanh()
+        hidden = (o.sigmoid() * cell.tanh()).to(hidden.dtype)
+        states.append(hidden)
+    return torch.stack(states)
 
 
 class _Recurrence(torch.autograd.Function):
@@ -124,8 +143,9 @@ class _Recurrence(torch.autograd.Function):
             d_cell *= f
             sigmoid_backward(spare, f, grad_input=f)
             torch.mm(flat[step], of_hidden, out=d_rows)
-        d_of_hidden = gates.flatten(0, 2).t().mm(states[:-1].flatten(0, 2))
+        of_words_too, of_hidden_too = ctx.needs_input_grad[4:6]
+        d_of_hidden = gates.flatten(0, 2).t().mm(states[:-1].flatten(0, 2)) if of_hidden_too else None
         d_projected = gates.sum_to_size(*words.shape[:-1], gates.shape[-1]).flatten(0, 2)
         d_words = d_projected.mm(of_words).view(words.shape) if ctx.needs_input_grad[0] else None
-        d_of_words = d_projected.t().mm(words.flatten(0, 2))
+        d_of_words = d_projected.t().mm(words.flatten(0, 2)) if of_words_too else None
         return d_words, gates.sum(dim=0), d_hidden, d_cell, d_of_words, d_of_hidden, None

@@ -24,7 +24,8 @@ class Config(Objective):
         log_p = at_least_single(model.log_likelihood(tokens, latents, generator))
         log_weights = log_p + beta * at_least_single(posterior.log_ratio(latents)).sum(dim=1)
         value = (math.log(len(log_weights)) - log_weights.logsumexp(dim=0)).mean()
-        return value, Bound(-log_p.mean(dim=0), at_least_single(posterior.kl_terms()), model.latents_per_sentence)
+        kl_terms = at_least_single(posterior.kl_terms())
+        return value, Bound(-log_p.mean(dim=0), kl_terms, model.latents_per_sentence, beside=posterior.beside)
 
     def check(self, model: TextModel) -> None:
         check_latent(model, "objective iwae")

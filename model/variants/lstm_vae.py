@@ -19,7 +19,9 @@ from model.lstm_latent import LstmLatentConfig, LstmLatentModel
 from model.precision import at_least_single
 
 
-class Config(LstmLatentConfig):
+class LstmVaeConfig(LstmLatentConfig):
+    """Fields of an LSTM-VAE, and of whatever is built around one."""
+
     # Nats that the KL of one latent never falls below (δ-VAE); 0 sets no limit.
     delta: NonNegativeFloat = Field(0.0, json_schema_extra={"in_key": "unless default"})
     average: bool = False
@@ -27,7 +29,7 @@ class Config(LstmLatentConfig):
     average_kl: AverageKl = Field("paper", json_schema_extra={"in_key": "unless default"})
     dropout_before_average: bool = False  # output dropout on each chain instead of on their mean
 
-    def build(self, vocabulary: Vocabulary) -> "LstmVae":
+    def vae(self, vocabulary: Vocabulary) -> "LstmVae":
         return LstmVae(
             self.new_encoder(vocabulary),
             self.new_decoder(vocabulary, dropout_before_average=self.dropout_before_average),
@@ -41,6 +43,11 @@ class Config(LstmLatentConfig):
             init_range=self.init_range,
             embedding_init_range=self.embedding_init_range,
         )
+
+
+class Config(LstmVaeConfig):
+    def build(self, vocabulary: Vocabulary) -> "LstmVae":
+        return self.vae(vocabulary)
 
 
 class LstmVae(LstmLatentModel):

@@ -18,7 +18,7 @@ from model.precision import at_precision
 from model.randomness import generator
 from sweep.config import kinds
 
-SMALL = {"embedding_dim": 7, "hidden_dim": 11}
+SMALL = {"embedding_dim": 7, "hidden_dim": 11, "svi_steps": 3}
 
 
 def small_configs() -> list[ModelConfig]:
@@ -37,6 +37,8 @@ def small_configs() -> list[ModelConfig]:
             patches += [{"samples": 3, "average": True}, {"samples": 3, "average": True, "inputs": "none"}]
         if "average_kl" in fields:
             patches += [{"samples": 3, "average": True, "average_kl": charged} for charged in ("strict", "exch")]
+        if "encoder_loss" in fields:
+            patches += [{"encoder_loss": "elbo"}, {"encoder_loss": "kl"}, {"amortised": False}]
         if "norm_penalty" in fields:
             patches += [{"norm_penalty": 0.1, "encoder_summary": "hidden_and_cell", "initial_state": "linear_both"}]
         configs += [config_type(**common, **patch) for patch in patches]
@@ -104,7 +106,8 @@ def test_latent_shapes(model: TextModel, corpus: Corpus) -> None:
 
 def test_every_parameter_has_a_gradient(model: TextModel, corpus: Corpus) -> None:
     bound = bound_of(model, corpus)
-    (bound.rec.sum() + bound.charged.sum()).backward()  # type: ignore[no-untyped-call]
+    value = bound.rec.sum() + bound.charged.sum()
+    (value if bound.beside is None else value + bound.beside.sum()).backward()  # type: ignore[no-untyped-call]
     idle = [name for name, each in model.named_parameters() if each.grad is None or not each.grad.abs().sum() > 0]
     assert idle == []
 

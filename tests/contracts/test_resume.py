@@ -34,7 +34,8 @@ def documents() -> dict[str, dict[str, object]]:
     found = {}
     for model in kinds("model"):
         fields = importlib.import_module(f"model.variants.{model}").Config.model_fields
-        small = {name: value for name, value in {"embedding_dim": 6, "hidden_dim": 9}.items() if name in fields}
+        sizes = {"embedding_dim": 6, "hidden_dim": 9, "svi_steps": 2}
+        small = {name: value for name, value in sizes.items() if name in fields}
         averaged = {"samples": 3, "average": True} if "average" in fields else {}
         for update in kinds("update"):
             document = {**COMMON, "model": {"kind": model, **small, **averaged}, "update": {"kind": update}}

@@ -149,7 +149,7 @@ def test_every_shipped_sweep_is_valid(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "trials"), [("demo", 16), ("ptb-quick", 3), ("ptb", 60), ("yahoo", 60), ("paper", 120)]
+    ("name", "trials"), [("demo", 16), ("ptb-quick", 3), ("ptb", 60), ("yahoo", 60), ("paper", 120), ("kim", 35)]
 )
 def test_sizes_of_the_shipped_sweeps(name: str, trials: int) -> None:
     spec = SweepSpec.load(name)
@@ -323,7 +323,7 @@ def test_a_wrong_override_is_one_sentence(tmp_path: Path, override: str, expecte
 
 
 def test_unknown_sweeps_and_files(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="unknown sweep 'dem'; did you mean 'demo'. known: annealing, .*demo, paper"):
+    with pytest.raises(ValueError, match="unknown sweep 'dem'; did you mean 'demo'. known: annealing, .*demo, .*paper"):
         SweepSpec.load("dem")
     with pytest.raises(ValueError, match="nothing.yaml: cannot be read: No such file or directory"):
         SweepSpec.load(str(tmp_path / "nothing.yaml"))
