@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass, field
 from itertools import islice
 from typing import Any, Literal
 
-import torch
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor
 
@@ -14,13 +13,14 @@ from data.batch import batches, num_batches, on_device
 from data.corpus import Corpus
 from model.checkpoint import Checkpoint
 from model.core import LatentModel, TextModel
-from model.evaluate import EvaluateConfig, evaluate, metrics
+from model.evaluate import EvaluateConfig, evaluate
 from model.objective import Objective
 from model.plateau import Plateau, PlateauConfig, Verdict
 from model.precision import Precision
 from model.randomness import generator
 from model.schedule import Course, Schedule
-from model.update import NonFiniteError, Step, Update
+from model.tally import Tally
+from model.update import NonFiniteError, Update
 
 
 class TrainConfig(BaseModel):
@@ -198,10 +198,10 @@ def _train_epoch(
     source = generator(seed, f"train/epoch {epoch}", device)
     course = course_of(corpus, config)
     steps = course.steps
-    tally, done = _Tally(device), 0
+    tally, done = Tally(device), 0
     if training.partial is not None:
         source.set_state(training.partial.generator)
-        tally, done = _Tally(device, training.partial.tally), training.partial.step
+        tally, done = Tally(device, training.partial.tally), training.partial.step
     model.train()
     order = islice(batches(split, config.batch_size, seed, epoch, reshuffle=config.reshuffle), done, None)
     for number, batch in enumerate(on_device(order, device), start=done + 1):
@@ -217,42 +217,6 @@ def _train_epoch(
             f"first in batch {int(tally.first_skipped)}; lower the learning rate, or raise train.max_skipped_steps"
         )
     return tally.metrics()
-
-
-class _Tally:
-    """What the steps of an epoch add up to, on the device, so that no step waits for a number."""
-
-    def __init__(self, device: torch.device, state: Mapping[str, Tensor] | None = None):
-        """state: of an earlier tally, to go on from."""
-        zeros = {"totals": torch.zeros(6, dtype=torch.float64), "watched": torch.zeros(4)}
-        state = {name: tensor.to(device) for name, tensor in (state or zeros).items()}
-        # Of the steps that were not skipped: strict, paper, rec and kl in nats, sentences and tokens.
-        self.totals = state["totals"].clone()
-        self.largest_kl, self.clipped, self.skipped, self.first_skipped = state["watched"].unbind()
-
-    def state(self) -> dict[str, Tensor]:
-        watched = torch.stack([self.largest_kl, self.clipped, self.skipped, self.first_skipped])
-        return {"totals": self.totals.clone(), "watched": watched}
-
-    def add(self, number: int, step: Step, sentences: int, length: int) -> None:
-        bound = step.bound
-        terms = torch.stack([bound.strict, bound.paper, bound.rec, bound.kl]).double().sum(dim=1)
-        one = torch.ones_like(terms[:1])
-        sums = torch.cat([terms, one * sentences, one * (sentences * length)])
-        self.totals += torch.where(step.skipped, 0.0, sums)
-        self.largest_kl = torch.where(step.skipped, self.largest_kl, torch.maximum(self.largest_kl, bound.kl.mean()))
-        self.first_skipped = torch.where(step.skipped & (self.skipped == 0), float(number), self.first_skipped)
-        self.clipped = self.clipped + (step.clipped & ~step.skipped)
-        self.skipped = self.skipped + step.skipped
-
-    def metrics(self) -> dict[str, float]:
-        *terms, sentences, tokens = self.totals.tolist()
-        return {
-            **metrics(terms, int(sentences), int(tokens)),
-            "largest_kl": self.largest_kl.item(),
-            "clipped_steps": self.clipped.item(),
-            "skipped_steps": self.skipped.item(),
-        }
 
 
 def _obey(verdict: Verdict, training: Training, config: TrainConfig) -> None:
