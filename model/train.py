@@ -166,7 +166,7 @@ def fit(
         began = time.time() - (training.partial.seconds if training.partial else 0.0)
         measured = _train_epoch(training, corpus, schedule, objective, config, seed, began, keep, is_due)
         valid = evaluate(training.model, corpus.splits["valid"], evaluation, seed, "valid")
-        verdict = training.plateau.judge(epoch, valid[config.select])
+        verdict = training.plateau.judge(epoch, valid[config.select], learning_rate)
         ended = time.time()
         beta = schedule(float(epoch), course)
         training.partial = None
