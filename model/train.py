@@ -226,4 +226,5 @@ def _obey(verdict: Verdict, training: Training, config: TrainConfig) -> None:
         training.update.decay(config.plateau.factor)
     if verdict.reload:
         training.model.load_state_dict(training.best)
+        training.update.restart()
     training.stopped = verdict.stop

@@ -46,6 +46,10 @@ class Update(ABC):
         """Multiply the learning rate by `factor`."""
 
     @abstractmethod
+    def restart(self) -> None:
+        """Forget what the optimizers gathered, as when the parameters are others than they left; not the rate."""
+
+    @abstractmethod
     def state_dict(self) -> dict[str, Tensor]:
         """Everything that a continued run needs, flat, as tensors."""
 
