@@ -5,7 +5,7 @@ conditions on, n latent dimensions, V predicted words.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,6 +88,10 @@ class TextModel(nn.Module, ABC):
     def through(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """function(model, *arguments) for the weights that training computes with, which may be a rounding of ours."""
         return function(self, *arguments)
+
+    def inference_parameters(self) -> Sequence[nn.Parameter]:
+        """Those that q(z|x) depends on, and nothing else does; none of a model without latents."""
+        return ()
 
     @abstractmethod
     def reader(self, latents: Tensor) -> "Reader":

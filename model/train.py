@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor
 
-from data.batch import batches, num_batches, on_device
+from data.batch import batches, drawn_batches, num_batches, on_device, one_by_one
 from data.corpus import Corpus
 from model.checkpoint import Checkpoint
 from model.core import LatentModel, TextModel
@@ -63,8 +63,8 @@ class EpochRecord:
     epoch: from 1. timestamp: Unix seconds at its end. seconds: its wall-clock, validation included.
     beta: KL weight at its last step. lr: learning rate during it. train, valid: metric name to value
     (`nll`, `nelbo_paper`, `rec`, `kl`, `ppl`, `ppl_paper`); of training also `largest_kl`, the largest mean KL of a
-    batch, and `clipped_steps` and `skipped_steps`, whose gradient was scaled down or not finite. improved: the best
-    epoch so far.
+    batch, `clipped_steps` and `skipped_steps`, whose gradient was scaled down or not finite, and what the update says
+    of the epoch. improved: the best epoch so far.
     """
 
     epoch: int
@@ -165,13 +165,16 @@ def fit(
         epoch, learning_rate = training.epoch + 1, training.update.learning_rate
         began = time.time() - (training.partial.seconds if training.partial else 0.0)
         measured = _train_epoch(training, corpus, schedule, objective, config, seed, began, keep, is_due)
+        found = training.update.end_epoch(training.model, corpus.splits["valid"], seed)
         valid = evaluate(training.model, corpus.splits["valid"], evaluation, seed, "valid")
         verdict = training.plateau.judge(epoch, valid[config.select], learning_rate)
         ended = time.time()
         beta = schedule(float(epoch), course)
         training.partial = None
         training.history.append(
-            EpochRecord(epoch, ended, ended - began, beta, learning_rate, measured, valid, verdict.improved)
+            EpochRecord(
+                epoch, ended, ended - began, beta, learning_rate, {**measured, **found}, valid, verdict.improved
+            )
         )
         _obey(verdict, training, config)
         keep(training.history[-1])
@@ -204,9 +207,11 @@ def _train_epoch(
         tally, done = Tally(device, training.partial.tally), training.partial.step
     model.train()
     order = islice(batches(split, config.batch_size, seed, epoch, reshuffle=config.reshuffle), done, None)
+    beside = drawn_batches(split, config.batch_size, seed, epoch, reshuffle=config.reshuffle)
     for number, batch in enumerate(on_device(order, device), start=done + 1):
         now = epoch - 1 + number / steps
-        step = training.update.step(batch, objective.at(now, schedule(now, course)), source)
+        loss = objective.at(now, schedule(now, course))
+        step = training.update.step(batch, loss, source, one_by_one(beside(number), device))
         tally.add(number, step, *batch.tokens.shape)
         if is_due() and number < steps:
             training.partial = Partial(number, time.time() - began, tally.state(), source.get_state())

@@ -1,11 +1,12 @@
 """All parameters at once by gradient descent, the global norm clipped (paper, section 4: SGD 1.0, clip 5)."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor
 
 from data.batch import Batch
+from data.corpus import Split
 from model.core import TextModel
 from model.descent import Descent, DescentConfig, Normalisation, gradient_of, scale_of
 from model.objective import Loss
@@ -25,11 +26,14 @@ class Joint(Update):
         self.clip = clip
         self.normalisation = normalisation
 
-    def step(self, batch: Batch, loss: Loss, generator: torch.Generator) -> Step:
+    def step(self, batch: Batch, loss: Loss, generator: torch.Generator, others: Iterable[Batch] = ()) -> Step:
         gradient = gradient_of(self.model, batch, loss, generator, self.normalisation)
         skipped = ~gradient.finite
         self.descent.step(scale_of(gradient.norm, self.clip), skipped)
         return Step(gradient.bound, gradient.norm > self.clip, skipped)
+
+    def end_epoch(self, model: TextModel, valid: Split, seed: int) -> Mapping[str, float]:
+        return {}
 
     @property
     def learning_rate(self) -> float:

@@ -4,6 +4,8 @@
 the L chains' hidden states are averaged before the softmax (section 3.2): one likelihood that conditions on all L.
 """
 
+from collections.abc import Sequence
+
 import torch
 from pydantic import Field, NonNegativeFloat, PositiveInt
 from torch import Tensor, nn
@@ -110,6 +112,10 @@ class LstmVae(LatentModel):
         if self.largest_log_variance is not None:
             log_variance = self.largest_log_variance + functional.logsigmoid(log_variance)
         return DiagonalGaussian(at_least_single(self.to_mean(summary)), log_variance)
+
+    def inference_parameters(self) -> Sequence[nn.Parameter]:
+        modules = (self.encoder, self.to_mean, self.to_log_variance)
+        return [parameter for module in modules for parameter in module.parameters()]
 
     def log_likelihood(
         self, tokens: Tensor, latents: Tensor, generator: torch.Generator, *, equal_weights: bool = False

@@ -105,6 +105,19 @@ def test_every_parameter_has_a_gradient(model: TextModel, corpus: Corpus) -> Non
     assert idle == []
 
 
+def test_inference_parameters_are_those_that_the_posterior_depends_on(model: TextModel, corpus: Corpus) -> None:
+    inference = model.inference_parameters()
+    assert at_precision(model, "bf16").inference_parameters() == inference
+    if not isinstance(model, LatentModel):
+        assert len(inference) == 0
+        return
+    batch = next(sequential_batches(corpus.splits["train"], 4))
+    model.posterior(batch.tokens, generator(5, "test")).kl().sum().backward()  # type: ignore[no-untyped-call]
+    reached = {name for name, each in model.named_parameters() if each.grad is not None}
+    assert reached == {name for name, each in model.named_parameters() if any(each is one for one in inference)}
+    assert 0 < len(reached) == len(inference) < len(list(model.parameters()))
+
+
 def test_nothing_but_the_generators_decides(model: TextModel, corpus: Corpus) -> None:
     state = torch.get_rng_state()
     first = bound_of(model, corpus)
