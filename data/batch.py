@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -29,10 +30,30 @@ def batches(split: Split, size: int, seed: int, epoch: int, *, reshuffle: bool =
     `reshuffle` it is drawn anew each epoch. The last batch of a length may be smaller than `size`.
     """
     generator = np.random.default_rng(np.random.SeedSequence([seed, epoch]))
-    sentences = np.arange(split.num_sentences)
-    groups = _groups(split, generator.permutation(sentences) if reshuffle else sentences, lambda length: size)
+    groups = _training_groups(split, size, generator, reshuffle)
     for index in generator.permutation(len(groups)):
         yield _batch(split, groups[index])
+
+
+def drawn_batches(
+    split: Split, size: int, seed: int, epoch: int, *, reshuffle: bool = False
+) -> Callable[[int], Iterator[Batch]]:
+    """Beside each step of an epoch, by its number: its batches at random, without end, each as likely as the others.
+
+    (seed, epoch, step) alone decides which, and no order is moved by it; nothing is done before the first is taken.
+    """
+
+    @cache
+    def groups() -> Sequence[npt.NDArray[np.int64]]:
+        generator = np.random.default_rng(np.random.SeedSequence([seed, epoch]))
+        return _training_groups(split, size, generator, reshuffle)
+
+    def beside(step: int) -> Iterator[Batch]:
+        generator = np.random.default_rng(np.random.SeedSequence([seed, epoch], spawn_key=(step,)))
+        while True:
+            yield _batch(split, groups()[int(generator.integers(len(groups())))])
+
+    return beside
 
 
 def sequential_batches(split: Split, size: int) -> Iterator[Batch]:
@@ -52,6 +73,11 @@ def on_device(order: Iterable[Batch], device: torch.device) -> Iterator[Batch]:
     return iter(order) if device.type == "cpu" else _moved(list(order), device)
 
 
+def one_by_one(order: Iterable[Batch], device: torch.device) -> Iterator[Batch]:
+    """The same batches with their tokens on a device, each sent when it is taken: of those that have no end."""
+    return (Batch(batch.tokens.to(device), batch.indices) for batch in order)
+
+
 def _moved(order: Sequence[Batch], device: torch.device) -> Iterator[Batch]:
     everything = torch.cat([batch.tokens.flatten() for batch in order]).to(device)
     each = everything.split([batch.tokens.numel() for batch in order])  # type: ignore[no-untyped-call]
@@ -63,6 +89,14 @@ def num_batches(split: Split, size: int) -> int:
     """Batches in an epoch, the same for every seed, epoch and kind of shuffling."""
     _, counts = np.unique(split.lengths, return_counts=True)
     return int((-(-counts // size)).sum())
+
+
+def _training_groups(
+    split: Split, size: int, generator: np.random.Generator, reshuffle: bool
+) -> list[npt.NDArray[np.int64]]:
+    """The batches of an epoch, not yet in order; with `reshuffle`, from the first draw of its generator."""
+    sentences = np.arange(split.num_sentences)
+    return _groups(split, generator.permutation(sentences) if reshuffle else sentences, lambda length: size)
 
 
 def _groups(

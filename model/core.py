@@ -5,7 +5,7 @@ conditions on, n latent dimensions, V predicted words.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,6 +97,10 @@ class TextModel(nn.Module, ABC):
     def through(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """function(model, *arguments) for the weights that training computes with, which may be a rounding of ours."""
         return function(self, *arguments)
+
+    def inference_parameters(self) -> Sequence[nn.Parameter]:
+        """Those that q(z|x) alone depends on: none of a model without latents, or without an encoder."""
+        return ()
 
     @abstractmethod
     def reader(self, latents: Tensor) -> "Reader":
@@ -207,10 +211,16 @@ class Charge(nn.Module, ABC):
 class LatentModel(TextModel):
     """A model with a posterior and a likelihood; its bound is written here, once for every family and decoder.
 
-    charge: set by each architecture.
+    charge, decoder: set by each architecture. decoder: all that p(x|z) depends on.
     """
 
     charge: Charge
+    decoder: nn.Module
+
+    def inference_parameters(self) -> Sequence[nn.Parameter]:
+        # A charge may have some of the prior.
+        others = {id(parameter) for part in (self.decoder, self.charge) for parameter in part.parameters()}
+        return [parameter for parameter in self.parameters() if id(parameter) not in others]
 
     @abstractmethod
     def draw_prior(self, num: int, generator: torch.Generator) -> Tensor:

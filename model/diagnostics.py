@@ -41,12 +41,31 @@ def measure_use(
     found = {
         "mi": mi,
         "mi_se": information.std().item() / math.sqrt(len(information)) if len(information) > 1 else 0.0,
-        "mi_b32": _in_pools(model, split, seed, purpose, batch),
+        "mi_b32": information_in_pools(model, split, seed, purpose, batch),
         "kl_aggregate": kl_terms.sum(dim=1).mean().item() - mi,
         **_active_units(some.posteriors),
         "swap": _swapped(model, split, some, seed, purpose, tokens_at_once),
     }
     return found, kl_terms.mean(dim=0).tolist()
+
+
+@torch.no_grad()
+def information_in_pools(model: LatentModel, split: Split, seed: int, purpose: str, size: int) -> float:
+    """Mutual information of x and z as the code of He et al. (2019) estimates it, nats, mean over sentences.
+
+    In pools of `size` sentences of one length, whose logarithm it cannot exceed; see `mi_b32` of `measure_use`. In
+    evaluation mode; leaves the model in the mode it was in.
+    """
+    device, total = next(model.parameters()).device, 0.0
+    was_training = model.training
+    model.eval()
+    for batch in on_device(sequential_batches(split, size), device):
+        draws = Draws(model, batch.indices.tolist(), seed, purpose, device)
+        posterior = model.posterior(batch.tokens, draws.inference)
+        aggregate = _log_aggregate(posterior.sample(draws.take(1))[0, 0], [posterior])
+        total -= (posterior.entropy() + aggregate).sum().item()
+    model.train(was_training)
+    return total / split.num_sentences
 
 
 @dataclass(frozen=True)
@@ -88,17 +107,6 @@ def _log_aggregate(latents: Tensor, posteriors: Sequence[Posterior]) -> Tensor:
         parts = [posterior.log_density(some).logsumexp(dim=1) for some in torch.split(latents, rows)]
         total = torch.logaddexp(total, torch.cat(parts))
     return total - math.log(sum(len(posterior.location) for posterior in posteriors))
-
-
-def _in_pools(model: LatentModel, split: Split, seed: int, purpose: str, size: int) -> float:
-    device = next(model.parameters()).device
-    total = 0.0
-    for batch in on_device(sequential_batches(split, size), device):
-        draws = Draws(model, batch.indices.tolist(), seed, purpose, device)
-        posterior = model.posterior(batch.tokens, draws.inference)
-        aggregate = _log_aggregate(posterior.sample(draws.take(1))[0, 0], [posterior])
-        total -= (posterior.entropy() + aggregate).sum().item()
-    return total / split.num_sentences
 
 
 def _swapped(

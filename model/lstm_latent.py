@@ -58,6 +58,8 @@ class LstmLatentModel(LatentModel, StartsFromTrained):
     are set. samples: L. together: whether one likelihood is given all L latents, instead of L likelihoods one each.
     """
 
+    decoder: LstmDecoder
+
     def __init__(
         self,
         encoder: LstmEncoder,

@@ -1,11 +1,11 @@
 """The precision that training computes in; parameters, their optimizer and every evaluation stay in float32."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import functional_call
 
 from model.core import Bound, Reader, TextModel
@@ -55,6 +55,9 @@ class InBfloat16(TextModel):
     def through(self, function: Callable[..., Any], *arguments: Any) -> Any:
         rounded = {name: parameter.bfloat16() for name, parameter in self.model.named_parameters()}
         return functional_call(self.model, rounded, (function, *arguments))
+
+    def inference_parameters(self) -> Sequence[nn.Parameter]:
+        return self.model.inference_parameters()
 
     def reader(self, latents: Tensor) -> Reader:
         return self.model.reader(latents)

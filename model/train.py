@@ -6,21 +6,21 @@ from dataclasses import asdict, dataclass, field
 from itertools import islice
 from typing import Any, Literal
 
-import torch
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor
 
-from data.batch import batches, num_batches, on_device
+from data.batch import batches, drawn_batches, num_batches, on_device, one_by_one
 from data.corpus import Corpus
 from model.checkpoint import Checkpoint
 from model.core import LatentModel, TextModel
-from model.evaluate import EvaluateConfig, evaluate, metrics
+from model.evaluate import EvaluateConfig, evaluate
 from model.objective import Objective
 from model.plateau import Plateau, PlateauConfig, Verdict
 from model.precision import Precision
 from model.randomness import generator
 from model.schedule import Course, Schedule
-from model.update import NonFiniteError, Step, Update
+from model.tally import Tally
+from model.update import NonFiniteError, Update
 
 
 class TrainConfig(BaseModel):
@@ -63,8 +63,8 @@ class EpochRecord:
     epoch: from 1. timestamp: Unix seconds at its end. seconds: its wall-clock, validation included.
     beta: KL weight at its last step. lr: learning rate during it. train, valid: metric name to value
     (`nll`, `nelbo_paper`, `rec`, `kl`, `ppl`, `ppl_paper`); of training also `largest_kl`, the largest mean KL of a
-    batch, and `clipped_steps` and `skipped_steps`, whose gradient was scaled down or not finite. improved: the best
-    epoch so far.
+    batch, `clipped_steps` and `skipped_steps`, whose gradient was scaled down or not finite, and what the update says
+    of the epoch. improved: the best epoch so far.
     """
 
     epoch: int
@@ -165,13 +165,16 @@ def fit(
         epoch, learning_rate = training.epoch + 1, training.update.learning_rate
         began = time.time() - (training.partial.seconds if training.partial else 0.0)
         measured = _train_epoch(training, corpus, schedule, objective, config, seed, began, keep, is_due)
+        found = training.update.end_epoch(training.model, corpus.splits["valid"], seed)
         valid = evaluate(training.model, corpus.splits["valid"], evaluation, seed, "valid")
-        verdict = training.plateau.judge(epoch, valid[config.select])
+        verdict = training.plateau.judge(epoch, valid[config.select], learning_rate)
         ended = time.time()
         beta = schedule(float(epoch), course)
         training.partial = None
         training.history.append(
-            EpochRecord(epoch, ended, ended - began, beta, learning_rate, measured, valid, verdict.improved)
+            EpochRecord(
+                epoch, ended, ended - began, beta, learning_rate, {**measured, **found}, valid, verdict.improved
+            )
         )
         _obey(verdict, training, config)
         keep(training.history[-1])
@@ -198,15 +201,17 @@ def _train_epoch(
     source = generator(seed, f"train/epoch {epoch}", device)
     course = course_of(corpus, config)
     steps = course.steps
-    tally, done = _Tally(device), 0
+    tally, done = Tally(device), 0
     if training.partial is not None:
         source.set_state(training.partial.generator)
-        tally, done = _Tally(device, training.partial.tally), training.partial.step
+        tally, done = Tally(device, training.partial.tally), training.partial.step
     model.train()
     order = islice(batches(split, config.batch_size, seed, epoch, reshuffle=config.reshuffle), done, None)
+    beside = drawn_batches(split, config.batch_size, seed, epoch, reshuffle=config.reshuffle)
     for number, batch in enumerate(on_device(order, device), start=done + 1):
         now = epoch - 1 + number / steps
-        step = training.update.step(batch, objective.at(now, schedule(now, course)), source)
+        loss = objective.at(now, schedule(now, course))
+        step = training.update.step(batch, loss, source, one_by_one(beside(number), device))
         tally.add(number, step, *batch.tokens.shape)
         if is_due() and number < steps:
             training.partial = Partial(number, time.time() - began, tally.state(), source.get_state())
@@ -219,42 +224,6 @@ def _train_epoch(
     return tally.metrics()
 
 
-class _Tally:
-    """What the steps of an epoch add up to, on the device, so that no step waits for a number."""
-
-    def __init__(self, device: torch.device, state: Mapping[str, Tensor] | None = None):
-        """state: of an earlier tally, to go on from."""
-        zeros = {"totals": torch.zeros(6, dtype=torch.float64), "watched": torch.zeros(4)}
-        state = {name: tensor.to(device) for name, tensor in (state or zeros).items()}
-        # Of the steps that were not skipped: strict, paper, rec and kl in nats, sentences and tokens.
-        self.totals = state["totals"].clone()
-        self.largest_kl, self.clipped, self.skipped, self.first_skipped = state["watched"].unbind()
-
-    def state(self) -> dict[str, Tensor]:
-        watched = torch.stack([self.largest_kl, self.clipped, self.skipped, self.first_skipped])
-        return {"totals": self.totals.clone(), "watched": watched}
-
-    def add(self, number: int, step: Step, sentences: int, length: int) -> None:
-        bound = step.bound
-        terms = torch.stack([bound.strict, bound.paper, bound.rec, bound.kl]).double().sum(dim=1)
-        one = torch.ones_like(terms[:1])
-        sums = torch.cat([terms, one * sentences, one * (sentences * length)])
-        self.totals += torch.where(step.skipped, 0.0, sums)
-        self.largest_kl = torch.where(step.skipped, self.largest_kl, torch.maximum(self.largest_kl, bound.kl.mean()))
-        self.first_skipped = torch.where(step.skipped & (self.skipped == 0), float(number), self.first_skipped)
-        self.clipped = self.clipped + (step.clipped & ~step.skipped)
-        self.skipped = self.skipped + step.skipped
-
-    def metrics(self) -> dict[str, float]:
-        *terms, sentences, tokens = self.totals.tolist()
-        return {
-            **metrics(terms, int(sentences), int(tokens)),
-            "largest_kl": self.largest_kl.item(),
-            "clipped_steps": self.clipped.item(),
-            "skipped_steps": self.skipped.item(),
-        }
-
-
 def _obey(verdict: Verdict, training: Training, config: TrainConfig) -> None:
     if verdict.improved:
         training.keep_best()
@@ -262,4 +231,5 @@ def _obey(verdict: Verdict, training: Training, config: TrainConfig) -> None:
         training.update.decay(config.plateau.factor)
     if verdict.reload:
         training.model.load_state_dict(training.best)
+        training.update.restart()
     training.stopped = verdict.stop

@@ -1,7 +1,7 @@
 """Training algorithms: what one batch does to the parameters."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from data.batch import Batch
+from data.corpus import Split
 from model.core import Bound, TextModel
 from model.objective import Loss
 
@@ -22,7 +23,7 @@ class Step:
     """What one batch did, still on the device, so that nobody waits for it.
 
     bound: before the step, detached. clipped, skipped: scalar booleans, whether the gradient was scaled down, and
-    whether it was not finite, so that the parameters and the update's state stayed as they were.
+    whether one was not finite, which then touched neither the parameters nor the update's state.
     """
 
     bound: Bound
@@ -34,8 +35,20 @@ class Update(ABC):
     """Owns its optimizers and their state."""
 
     @abstractmethod
-    def step(self, batch: Batch, loss: Loss, generator: torch.Generator) -> Step:
-        """Lower a loss on one batch, without waiting for the device."""
+    def step(self, batch: Batch, loss: Loss, generator: torch.Generator, others: Iterable[Batch] = ()) -> Step:
+        """Lower a loss on one batch, without waiting for the device more often than the algorithm has to.
+
+        others: batches of the training split at random, for an update that looks at more than the one; none is made
+        that is not taken.
+        """
+
+    @abstractmethod
+    def end_epoch(self, model: TextModel, valid: Split, seed: int) -> Mapping[str, float]:
+        """Take in that an epoch's last step is done; gives what is worth recording of the epoch, by name.
+
+        model: what is trained, as it is evaluated; left in the mode that it is in. seed: of draws for measurements on
+        `valid`, which are no part of the training's own.
+        """
 
     @property
     @abstractmethod
@@ -44,6 +57,10 @@ class Update(ABC):
     @abstractmethod
     def decay(self, factor: float) -> None:
         """Multiply the learning rate by `factor`."""
+
+    @abstractmethod
+    def restart(self) -> None:
+        """Forget what the optimizers gathered, as when the parameters are others than they left; not the rate."""
 
     @abstractmethod
     def state_dict(self) -> dict[str, Tensor]:

@@ -107,14 +107,25 @@ class TrialConfig:
         """
         document = self.document()
         for name in GROUPS:
-            for key, field in type(getattr(self, name)).model_fields.items():
-                in_key = field.json_schema_extra.get("in_key") if isinstance(field.json_schema_extra, dict) else True
-                if in_key is False or (in_key == "unless default" and document[name][key] == field.default):
-                    del document[name][key]
+            config: BaseModel = getattr(self, name)
+            document[name] = _counting(config, document[name])
             if document[name] == LATER.get(name):
                 del document[name]
         prerequisite = self.prerequisite
         return {**document, "start": {"trained": prerequisite.identity()}} if prerequisite else document
+
+
+def _counting(config: BaseModel, document: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a config's document is part of a key, at any depth."""
+    found = dict(document)
+    for name, field in type(config).model_fields.items():
+        value = getattr(config, name)
+        in_key = field.json_schema_extra.get("in_key") if isinstance(field.json_schema_extra, dict) else True
+        if in_key is False or (in_key == "unless default" and value == field.default):
+            del found[name]
+        elif isinstance(value, BaseModel):
+            found[name] = _counting(value, document[name])
+    return found
 
 
 def trial_key(config: TrialConfig, content_hash: str) -> str:

@@ -44,6 +44,8 @@ class Config(CnnConfig):
 
 
 class CnnVae(LatentModel, StartsFromTrained):
+    decoder: CnnDecoder
+
     def __init__(
         self,
         encoder: LstmEncoder,

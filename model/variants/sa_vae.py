@@ -24,7 +24,7 @@ from torch.func import functional_call
 from data.vocabulary import Vocabulary
 from model.core import Bound, Charge, LatentModel, Reader
 from model.gaussian import DiagonalGaussian
-from model.lstm import operations
+from model.lstm import LstmDecoder, operations
 from model.precision import at_least_single
 from model.randomness import generator as named_generator
 from model.randomness import seed_of
@@ -79,6 +79,10 @@ class Config(LstmVaeConfig):
                 f"amortised: false has no encoder that encoder_loss: {self.encoder_loss} could teach; leave one of "
                 "them out"
             )
+        if not self.amortised and self.encoder_dropout > 0.0:
+            raise ValueError(
+                f"amortised: false has no encoder for encoder_dropout {self.encoder_dropout:g}; leave one of them out"
+            )
         if not self.amortised and self.svi_steps == 0:
             raise ValueError(
                 "amortised: false without a step leaves every posterior at the prior; give svi_steps 1 or more"
@@ -124,6 +128,10 @@ class SaVae(LatentModel, StartsFromTrained):
     def charge(self) -> Charge:  # type: ignore[override]
         return self.vae.charge
 
+    @property
+    def decoder(self) -> LstmDecoder:  # type: ignore[override]
+        return self.vae.decoder
+
     def initialise(self, generator: torch.Generator) -> None:
         self.vae.initialise(generator)
 
@@ -155,11 +163,10 @@ class SaVae(LatentModel, StartsFromTrained):
         steps = self._losses(tokens, generator, descent.batch)
         if self.second_order is not None and torch.is_grad_enabled():
             self._check_precision()
-            return DiagonalGaussian(
-                *descent.run(parameters, steps, through(descent, self.second_order, weights)).unbind()
-            )
-        refined = DiagonalGaussian(*descent.run(parameters.detach(), steps, once(descent, weights)).unbind())
-        return replace(refined, beside=self._lesson(start, refined, tokens, generator))
+            refined = descent.run(parameters, steps, through(descent, self.second_order, weights))
+            return DiagonalGaussian(*refined.unbind())
+        found = DiagonalGaussian(*descent.run(parameters.detach(), steps, once(descent, weights)).unbind())
+        return replace(found, beside=self._lesson(start, found, tokens, generator))
 
     def log_likelihood(
         self, tokens: Tensor, latents: Tensor, generator: torch.Generator, *, equal_weights: bool = False
@@ -171,14 +178,13 @@ class SaVae(LatentModel, StartsFromTrained):
 
     @property
     def operations_per_token(self) -> float:
-        decoder = self.vae.decoder
-        one = self.latents_per_sentence * operations(decoder.lstm) + operations(decoder.to_logits)
+        one = self.latents_per_sentence * operations(self.decoder.lstm) + operations(self.decoder.to_logits)
         each = 2.0 / 3.0 if self.second_order is None else 8.0 / 3.0
         encoder = operations(self.vae.encoder) if self.amortised else 0.0
         return encoder + (self.training_draws + self.steps * each) * one
 
     def _prior(self, sentences: int) -> DiagonalGaussian:
-        zeros = at_least_single(self.vae.decoder.to_logits.weight.new_zeros(sentences, self.vae.latent_dim))
+        zeros = at_least_single(self.decoder.to_logits.weight.new_zeros(sentences, self.vae.latent_dim))
         return DiagonalGaussian(zeros, zeros)
 
     def _losses(self, tokens: Tensor, generator: torch.Generator, batch: int) -> list[InnerLoss]:
@@ -224,7 +230,7 @@ class SaVae(LatentModel, StartsFromTrained):
         return lesson
 
     def _check_precision(self) -> None:
-        if self.second_order != "exact" and self.vae.decoder.to_logits.weight.dtype == torch.bfloat16:
+        if self.second_order != "exact" and self.decoder.to_logits.weight.dtype == torch.bfloat16:
             raise ValueError(
                 f"second_order: {self.second_order} takes differences that vanish in bfloat16; "
                 "give second_order: exact, or train.precision: fp32"

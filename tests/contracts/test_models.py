@@ -112,6 +112,32 @@ def test_every_parameter_has_a_gradient(model: TextModel, corpus: Corpus) -> Non
     assert idle == []
 
 
+def test_inference_parameters_are_those_that_the_posterior_alone_depends_on(model: TextModel, corpus: Corpus) -> None:
+    inference = {id(each) for each in model.inference_parameters()}
+    assert {id(each) for each in at_precision(model, "bf16").inference_parameters()} == inference
+    if not isinstance(model, LatentModel):
+        assert len(inference) == 0
+        return
+    batch, source = next(sequential_batches(corpus.splits["train"], 4)), generator(5, "test")
+    noise = model.draw_noise(len(batch.tokens), 1, source)
+    posterior = model.posterior(batch.tokens, source)
+    latents = posterior.sample(noise)
+    lesson = latents.sum() if posterior.beside is None else latents.sum() + posterior.beside.sum()
+    by_posterior = _reached(model, lesson)
+    by_likelihood = _reached(model, model.log_likelihood(batch.tokens, latents.detach(), source).sum())
+    of_prior = {id(each) for each in model.charge.parameters()}
+    assert by_posterior - by_likelihood - of_prior == inference
+    assert by_likelihood
+
+
+def _reached(model: TextModel, value: Tensor) -> set[int]:
+    """The parameters that a scalar depends on."""
+    if not value.requires_grad:
+        return set()
+    gradients = torch.autograd.grad(value, list(model.parameters()), allow_unused=True)
+    return {id(each) for each, found in zip(model.parameters(), gradients, strict=True) if found is not None}
+
+
 def test_nothing_but_the_generators_decides(model: TextModel, corpus: Corpus) -> None:
     state = torch.get_rng_state()
     first = bound_of(model, corpus)

@@ -11,6 +11,7 @@ from random import Random
 
 import pytest
 
+from data.vocabulary import from_sentences
 from sweep.claims import Launch
 from sweep.config import TrialConfig, kinds
 from sweep.outcome import Right, StoppedError
@@ -29,8 +30,21 @@ STEPS = 6
 """Of an epoch: 24 sentences of three lengths, four a batch."""
 
 
+RELOADING = {"patience": 4, "reload_on_decay": True, "reference": "since_decay", "max_decays": 4}
+
+
+def can_train(update: str, model: str, fields: dict[str, int]) -> bool:
+    """Whether an update takes an architecture."""
+    built = importlib.import_module(f"model.variants.{model}").Config(**fields).build(from_sentences([["a"]], "<unk>"))
+    try:
+        importlib.import_module(f"model.updates.{update}").Config().build(built)
+    except ValueError:
+        return False
+    return True
+
+
 def documents() -> dict[str, dict[str, object]]:
-    """Every architecture, averaged where it can be, under every update; and bfloat16."""
+    """Every architecture, averaged where it can be, under every update that can train it; Adam; and bfloat16."""
     found = {}
     for model in kinds("model"):
         fields = importlib.import_module(f"model.variants.{model}").Config.model_fields
@@ -38,9 +52,19 @@ def documents() -> dict[str, dict[str, object]]:
         small = {name: value for name, value in sizes.items() if name in fields}
         averaged = {"samples": 3, "average": True} if "average" in fields else {}
         for update in kinds("update"):
-            document = {**COMMON, "model": {"kind": model, **small, **averaged}, "update": {"kind": update}}
+            if not can_train(update, model, small):
+                continue
+            fields = importlib.import_module(f"model.updates.{update}").Config.model_fields
+            short = {"inner_steps": 5, "block": 2} if "inner_steps" in fields else {}
+            document = {
+                **COMMON,
+                "model": {"kind": model, **small, **averaged},
+                "update": {"kind": update, **short},
+            }
             found[f"{model} under {update}"] = document
     first = next(iter(found.values()))
+    adam = {"kind": "joint", "optimizer": "adam", "learning_rate": 0.05}
+    found["adam"] = {**first, "update": adam, "train": {**COMMON["train"], "plateau": RELOADING}}  # type: ignore[dict-item]
     found["bf16"] = {**first, "train": {**COMMON["train"], "precision": "bf16"}}  # type: ignore[dict-item]
     return found
 
@@ -96,8 +120,10 @@ def test_stopped_anywhere_and_continued_in_a_new_process(lines_corpus: Path, tmp
         assert "continuing after epoch" in store.log(whole.key)
 
 
-def test_stopped_after_any_step(lines_corpus: Path, tmp_path: Path) -> None:
-    document = {**next(iter(documents().values())), "train": {"epochs": 3, "batch_size": 4}}
+@pytest.mark.parametrize("update", kinds("update"))
+def test_stopped_after_any_step(lines_corpus: Path, tmp_path: Path, update: str) -> None:
+    under = next(document for name, document in documents().items() if name.endswith(f"under {update}"))
+    document = {**under, "train": {"epochs": 3, "batch_size": 4}}
     whole = run_trial(TrialConfig.parse(document), TrialStore(tmp_path / "whole"), lines_corpus)
     places = set()
     for looks in range(2 * (STEPS + 1)):

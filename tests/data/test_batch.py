@@ -2,12 +2,22 @@
 
 import random
 from collections.abc import Iterable
+from itertools import islice
 
 import numpy as np
 import pytest
 import torch
 
-from data.batch import Batch, _moved, batches, batches_of_tokens, num_batches, on_device, sequential_batches
+from data.batch import (
+    Batch,
+    _moved,
+    batches,
+    batches_of_tokens,
+    drawn_batches,
+    num_batches,
+    on_device,
+    sequential_batches,
+)
 from data.corpus import Split
 
 SIZE = 4
@@ -53,6 +63,22 @@ def test_membership_is_fixed_unless_reshuffled(split: Split) -> None:
     assert first == second == sorted(order(sequential_batches(split, SIZE)))
     redrawn = (sorted(map(sorted, order(batches(split, SIZE, 1, epoch, reshuffle=True)))) for epoch in (0, 1))
     assert next(redrawn) != next(redrawn)
+
+
+@pytest.mark.parametrize("reshuffle", [False, True])
+def test_drawn_batches_are_those_of_the_epoch_at_random(split: Split, reshuffle: bool) -> None:
+    def at(seed: int, epoch: int, step: int, num: int = 20) -> list[list[int]]:
+        return order(islice(drawn_batches(split, SIZE, seed, epoch, reshuffle=reshuffle)(step), num))
+
+    assert at(1, 2, 3) == at(1, 2, 3)
+    assert at(1, 2, 3)[:7] == at(1, 2, 3, 7)
+    assert len({str(at(*where)) for where in ((1, 2, 3), (1, 2, 4), (1, 3, 3), (2, 2, 3))}) == 4
+    known = order(batches(split, SIZE, 1, 2, reshuffle=reshuffle))
+    many = [known.index(indices) for indices in at(1, 2, 3, 100 * len(known))]
+    # Each as likely, whatever its size; 100 times on average, with a standard deviation of 10.
+    counts = np.bincount(many, minlength=len(known))
+    assert counts.min() > 55
+    assert counts.max() < 145
 
 
 def test_sequential_batches_go_by_length_then_corpus(split: Split) -> None:

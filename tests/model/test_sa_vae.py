@@ -184,6 +184,7 @@ def test_differences_are_refused_in_bfloat16(corpus: Corpus) -> None:
         ({"delta": 4.0}, "leave it 0, or give kind: lstm_vae"),
         ({"amortised": False, "encoder_loss": "kl"}, "has no encoder that encoder_loss: kl could teach"),
         ({"amortised": False, "svi_steps": 0}, "give svi_steps 1 or more"),
+        ({"amortised": False, "encoder_dropout": 0.2}, "has no encoder for encoder_dropout 0.2"),
         ({"encoder_loss": "elbo", "second_order": "finite"}, "second_order: finite is about .*; leave it out"),
         ({"second_order": "kim_clip"}, "give svi_over: batch"),
     ],
