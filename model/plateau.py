@@ -1,9 +1,9 @@
 """The learning-rate and stopping rule: what happens after an epoch whose validation did not improve."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 
 class PlateauConfig(BaseModel):
@@ -13,8 +13,9 @@ class PlateauConfig(BaseModel):
 
     reference: what makes an epoch bad: to be no better than the best (`best`), or to be worse than the best since the
     last decay and the epoch of that decay (`since_decay`, He et al. 2019). sticky: after the first decay there is one
-    after every epoch, good or bad (Kim et al. 2018). max_decays: the end comes with the last of them.
-    min_learning_rate: the end comes when a decay leaves less.
+    after every epoch, good or bad (Kim et al. 2018). decay_every: there is one after so many epochs, counted from
+    decay_start_epoch, and none for what validation says (Yang et al. 2017). max_decays: the end comes with the last of
+    them. min_learning_rate: the end comes when a decay leaves less.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -27,8 +28,19 @@ class PlateauConfig(BaseModel):
     reload_on_decay: bool = False  # go back to the best weights, with an optimizer's state from the start, on a decay
     reference: Literal["best", "since_decay"] = Field("best", json_schema_extra={"in_key": "unless default"})
     sticky: bool = Field(False, json_schema_extra={"in_key": "unless default"})
+    decay_every: PositiveInt | None = Field(None, json_schema_extra={"in_key": "unless default"})
     max_decays: PositiveInt | None = Field(None, json_schema_extra={"in_key": "unless default"})
     min_learning_rate: PositiveFloat | None = Field(None, json_schema_extra={"in_key": "unless default"})
+
+    @model_validator(mode="after")
+    def _has_one_cause_of_decays(self) -> Self:
+        if self.decay_every is not None and (self.sticky or self.decay_patience != 1):
+            other = "sticky" if self.sticky else "decay_patience"
+            raise ValueError(
+                f"with decay_every {self.decay_every} the learning rate falls by the clock, and {other} has nothing to "
+                "decide; leave one of them out"
+            )
+        return self
 
 
 @dataclass(frozen=True)
@@ -86,6 +98,9 @@ class Plateau:
 
     def _falls(self, epoch: int, is_bad: bool) -> bool:
         """Whether this epoch ends with a decay."""
+        if self.config.decay_every is not None:
+            since = epoch - self.config.decay_start_epoch
+            return since > 0 and since % self.config.decay_every == 0
         if self.config.sticky and self.decays > 0:
             return True
         is_due = self.bad_since_decay >= self.config.decay_patience

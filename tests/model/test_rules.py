@@ -91,6 +91,13 @@ def test_xu_and_others_divide_by_six_fifths_and_stop_after_15_in_a_row() -> None
     assert trace(xu, [9, 10, 8] + [8.5] * 20) == "idi" + 14 * "d" + "s"
 
 
+def test_yang_and_others_halve_by_the_clock() -> None:
+    by_clock = PlateauConfig(decay_start_epoch=3, decay_every=2, patience=99)
+    assert trace(by_clock, [9, 10, 11, 12, 13, 8, 7, 9, 9, 9]) == "i...diI.d."
+    with pytest.raises(ValueError, match="falls by the clock, and sticky has nothing to decide"):
+        PlateauConfig(decay_every=2, sticky=True)
+
+
 @pytest.mark.parametrize("config", [PlateauConfig(), HE, KIM], ids=["paper", "he", "kim"])
 def test_state_goes_through_its_record(config: PlateauConfig) -> None:
     values = [9.0, 8.0, 8.5, 8.4, 8.3, 8.35, 8.3, 8.4, 8.2, 8.6]

@@ -24,6 +24,8 @@ axes:
     VAE of Kim: {model: lstm_vae, schedule: kim, train: kim}
     VAE of Xu: {model: lstm_vae, schedule: constant, update: xu, train: xu}
     VAE of Texar: {model: lstm_vae, schedule: kim, update: adam, train: texar}
+    CNN of Yang: {model: cnn_vae, schedule: yang, update: yang, train: yang}
+    VAE of Bowman: {model: bowman, schedule: sigmoid}
     AdamW: {model: lstm_vae, update: adamw}
     paper: {model: lstm_vae}
 seeds: 1
@@ -52,6 +54,16 @@ def test_they_are_what_their_authors_did(configs: dict[str, TrialConfig]) -> Non
     assert (xu["update"]["learning_rate"], xu["update"]["clip"], xu["train"]["batch_size"]) == (10.0, 0.25, 20)
     adam = found["VAE of Texar"]["update"]
     assert (adam["optimizer"], adam["learning_rate"], adam["beta1"], adam["beta2"]) == ("adam", 0.001, 0.9, 0.999)
+    yang = found["CNN of Yang"]
+    assert (yang["update"]["optimizer"], yang["update"]["learning_rate"], yang["update"]["beta1"]) == (
+        "adam",
+        0.001,
+        0.5,
+    )
+    assert (yang["schedule"]["start"], yang["train"]["epochs"], yang["train"]["batch_size"]) == (0.01, 40, 32)
+    bowman = found["VAE of Bowman"]
+    assert bowman["model"]["word_dropout"] == 0.25
+    assert bowman["schedule"] == {"kind": "sigmoid", "slope": 0.0025, "midpoint": 2500}
     assert found["AdamW"]["update"]["weight_decay"] == 0.01
 
 
@@ -87,6 +99,7 @@ def test_what_they_do_when_nothing_improves_any_more() -> None:
     assert ends("xu", values) == (list(range(13, 28)), 27, [])
     texar = [14, 16, 18, 20, 22]
     assert ends("texar", values) == (texar, 22, texar)
+    assert ends("yang", values) == ([32, 34, 36, 38, 40], 40, [])
     assert ends("paper", values) == ([13, 14, 15], 15, [])
 
 
