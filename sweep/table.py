@@ -154,7 +154,11 @@ def _with_published(table: Table, title: str, facts: Mapping[str, Any], wanted: 
     for i, group in enumerate(table.groups):
         groups.append(group)
         columns.append([row.cells[i] for row in ours])
-        cells = [row.summary(group.label) if row else None for row in (*alone, *beside)]
+        # A combination that the sweep leaves out has no counterpart.
+        cells = [row.summary(group.label) for row in alone] + [
+            row.summary(group.label) if row is not None and own.cells[i] is not None else None
+            for row, own in zip(beside, table.rows, strict=True)
+        ]
         if any(cells):
             groups.append(_published_group(group.label, cells, wanted))
             columns.append(cells)
