@@ -19,11 +19,13 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.parse import quote
 
-from sweep.mlflow_values import EVERY_EPOCH, LATER, MEASURED, WATCHED, tag_name
+from sweep.mlflow_values import EVERY_EPOCH, LATER, MEASURED, tag_name
 from sweep.record import SweepRecord
 
 HOST = "127.0.0.1"
 START_SECONDS = 90.0
+WATCHED = ("largest_kl", "clipped_steps", "skipped_steps")
+"""Of training alone: whether it is stable."""
 MAX_SHOWN = 100
 """Runs that MLflow's page reads at first; its button "Load more" reads further."""
 

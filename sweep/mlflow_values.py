@@ -16,18 +16,14 @@ LATER = ("nelbo_strict", "nelbo_exch", "nelbo_l1", "iw_strict", "iw_exch", "iw_l
 """Of what an evaluation measures, that which has a chart of its own."""
 LATER_PREFIX = "measured/"
 EVERY_EPOCH = "beta"
-WATCHED = ("largest_kl", "clipped_steps", "skipped_steps")
-"""Of training alone: whether it is stable."""
-METRICS_AN_EPOCH = 2 + 2 * len(MEASURED) + len(WATCHED)
-"""At most: beta, lr, and what was measured on train and valid."""
 
 
 def epoch_metrics(record: EpochRecord) -> dict[str, float]:
-    """In this order, since MLflow's page that compares runs begins with the first."""
+    """In this order, since MLflow's page that compares runs begins with the first; of training, all that it says."""
     return {
         **_measured("valid", record.valid),
         **_measured("train", record.train),
-        **_measured("train", record.train, WATCHED),
+        **{f"train/{name}": value for name, value in record.train.items()},
         EVERY_EPOCH: record.beta,
         "lr": record.lr,
     }
@@ -53,8 +49,8 @@ def measured_metrics(evaluation: Evaluation) -> dict[str, float]:
     return {f"{LATER_PREFIX}{name}": value if math.isfinite(value) else math.nan for name, value in found.items()}
 
 
-def _measured(split: str, metrics: Mapping[str, float], names: Sequence[str] = MEASURED) -> dict[str, float]:
-    return {f"{split}/{name}": metrics[name] for name in names if name in metrics}
+def _measured(split: str, metrics: Mapping[str, float]) -> dict[str, float]:
+    return {f"{split}/{name}": metrics[name] for name in MEASURED if name in metrics}
 
 
 def labels(trial: WantedTrial) -> dict[str, str]:

@@ -271,7 +271,8 @@ class Experiment:
             run.steps = {point.step for point in self._client.get_metric_history(run.run_id, values.EVERY_EPOCH)}
         missing = [record for record in records if record.epoch not in run.steps]
         # Whole epochs in a call: a call is stored or not as one, so a step that is there is there in every metric.
-        for some in _slices(missing, MAX_METRICS // values.METRICS_AN_EPOCH):
+        most = max((len(values.epoch_metrics(record)) for record in missing), default=1)
+        for some in _slices(missing, MAX_METRICS // most):
             points = [_points(values.epoch_metrics(record), record.timestamp, record.epoch) for record in some]
             self._client.log_batch(run.run_id, metrics=[point for epoch in points for point in epoch])
             run.steps.update(record.epoch for record in some)

@@ -38,7 +38,7 @@ def measured(nll: float) -> dict[str, float]:
 
 
 def result_of(trial: WantedTrial, num_epochs: int = 3) -> TrialResult:
-    watched = {"largest_kl": 9.0, "clipped_steps": 2.0, "skipped_steps": 1.0}
+    watched = {"largest_kl": 9.0, "clipped_steps": 2.0, "skipped_steps": 1.0, "information": 0.5}
     history = tuple(
         EpochRecord(n, BEGAN + n + 0.25, 1.0, n / 10, 1.0, measured(200 - n) | watched, measured(100 - n), True)
         for n in range(1, num_epochs + 1)
@@ -145,8 +145,8 @@ def test_a_run_shows_the_whole_trial(store: Path) -> None:
     assert points(store, FIRST, "valid/nll") == [(n, 100.0 - n, round((BEGAN + n + 0.25) * 1000)) for n in (1, 2, 3)]
     assert points(store, FIRST, "test/nll") == [(3, 91.0, round((BEGAN + 10) * 1000))]
     assert run.data.metrics["best/nll"] == 97.0
-    stable = {name: run.data.metrics[f"train/{name}"] for name in ("largest_kl", "clipped_steps", "skipped_steps")}
-    assert stable == {"largest_kl": 9.0, "clipped_steps": 2.0, "skipped_steps": 1.0}
+    watched = {"largest_kl": 9.0, "clipped_steps": 2.0, "skipped_steps": 1.0, "information": 0.5}  # an update's, too
+    assert {name: run.data.metrics[f"train/{name}"] for name in watched} == watched
     assert "valid/largest_kl" not in run.data.metrics
     [input_] = run.inputs.dataset_inputs
     assert (input_.dataset.name, input_.dataset.digest) == ("PTB", CORPUS["content_hash"][:36])  # type: ignore[index]
