@@ -1,6 +1,7 @@
-"""The benchmark runs, and two of its files can be compared; what it measures is for people to read."""
+"""The benchmarks run, and their files can be gone on from; what they measure is for people to read."""
 
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -8,10 +9,22 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+SPEC = """
+name: three
+base:
+  data: {kind: lines, name: tiny}
+  model: {embedding_dim: 4, hidden_dim: 5}
+  train: {epochs: 3, batch_size: 4}
+axes:
+  method:
+    LSTM-LM: {model: lstm_lm, schedule: constant}
+    LSTM-VAE: {model: {kind: lstm_vae, latent_dim: 2}}
+    SA-VAE: {model: {kind: sa_vae, latent_dim: 2, svi_steps: 2}}
+"""
 
 
-def run(*arguments: str) -> str:
-    command = [sys.executable, "-m", "tests.bench", *arguments]
+def run(module: str, *arguments: str) -> str:
+    command = [sys.executable, "-m", module, *arguments]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=110)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
@@ -21,7 +34,7 @@ def run(*arguments: str) -> str:
 def test_it_measures_and_compares(tmp_path: Path) -> None:
     file = tmp_path / "bench.json"
     few = ["--sizes", "tiny", "--systems", "LSTM-VAE", "--tasks", "weigh", "--rounds", "1"]
-    printed = run(*few, "--json", str(file))
+    printed = run("tests.bench", *few, "--json", str(file))
     measured = json.loads(file.read_text())
     assert [row["task"] for row in measured["rows"]] == ["weigh"]
     for row in measured["rows"]:
@@ -31,5 +44,30 @@ def test_it_measures_and_compares(tmp_path: Path) -> None:
         assert row["peak_mib"] > 50
     assert measured["threads"]["ratio"] > 0
     assert "tiny, LSTM-VAE, IW" in printed
-    compared = run("--compare", str(file), str(file)).splitlines()
+    compared = run("tests.bench", "--compare", str(file), str(file)).splitlines()
     assert len(compared) == 1 + len(measured["rows"])
+
+
+@pytest.mark.slow
+def test_systems_are_compared_on_the_same_tokens(tmp_path: Path, lines_corpus: Path) -> None:
+    spec, file = tmp_path / "three.yaml", tmp_path / "systems.json"
+    spec.write_text(SPEC)
+    asked = [str(spec), "--tokens", "60", "--valid", "2", "--corpora", str(lines_corpus), "--json", str(file)]
+    printed = run("tests.bench.systems", *asked)
+    measured = json.loads(file.read_text())
+    first, *others = measured["rows"]
+    assert [row["system"] for row in measured["rows"]] == ["LSTM-LM", "LSTM-VAE", "SA-VAE"]
+    assert {row["tokens"] for row in measured["rows"]} == {measured["budget"]["tokens"]}
+    assert 60 <= measured["budget"]["tokens"] < 60 + 4 * 5
+    for row in measured["rows"]:
+        assert all(0 < row[name] < math.inf for name in ("nll", "nelbo_paper", "speed", "peak_mib", "cost"))
+    assert all(math.isfinite(row[name]) for row in others for name in ("kl", "mi"))
+    assert not {"kl", "mi"} & {*first}
+
+    file.write_text(json.dumps({**measured, "rows": [first]}))
+    continued = run("tests.bench.systems", *asked)
+    again = json.loads(file.read_text())
+    assert again["rows"][0] == first
+    assert [row["nll"] for row in again["rows"]] == [row["nll"] for row in measured["rows"]]
+    assert continued.splitlines()[:-2] == printed.splitlines()[:-2]
+    assert run("tests.bench.systems", "--reads", str(file)) == continued

@@ -10,59 +10,19 @@ medians of rounds in which all take their turn, so that a machine that is busy f
 
 import argparse
 import json
-import platform
 import statistics
-import subprocess
-import sys
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from tests.bench.cases import SIZES, SYSTEMS, Case
+from tests.bench.process import Worker, machine, worker
 
 UNITS = {"train": "tokens", "bf16": "tokens", "evaluate": "tokens", "weigh": "sentences"}
 NAMES = {"train": "training", "bf16": "training, bf16", "evaluate": "−ELBO", "weigh": "IW, K = 500"}
-
-
-class Worker:
-    """A process of `tests/bench/worker.py`."""
-
-    def __init__(self, process: "subprocess.Popen[str]"):
-        self._process = process
-
-    def start(self, task: str) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.write(task + "\n")
-        self._process.stdin.flush()
-
-    def answer(self) -> dict[str, float]:
-        assert self._process.stdout is not None
-        answer: dict[str, float] = json.loads(self._process.stdout.readline())
-        return answer
-
-    def ask(self, task: str) -> dict[str, float]:
-        self.start(task)
-        return self.answer()
-
-    def speed(self, task: str) -> float:
-        """Amount of work per CPU-second."""
-        done = self.ask(task)
-        return done["amount"] / done["cpu"]
-
-
-@contextmanager
-def worker(size: str, system: str, *options: str) -> Iterator[Worker]:
-    command = [sys.executable, "-m", "tests.bench.worker", "--size", size, "--system", system, *options]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            yield Worker(process)
-        finally:
-            assert process.stdin is not None
-            process.stdin.close()
-            process.wait()
 
 
 def main() -> None:
@@ -107,9 +67,9 @@ def measure(size: str, system: str, tasks: Sequence[str], rounds: int) -> Iterat
         ):
             continue
         with ExitStack() as stack:
-            ours = stack.enter_context(worker(size, system))
-            plain = stack.enter_context(worker(size, system, "--plain"))
-            kept = stack.enter_context(worker(size, system, "--plain", "--keep-memory"))
+            ours = stack.enter_context(of_case(size, system))
+            plain = stack.enter_context(of_case(size, system, "--plain"))
+            kept = stack.enter_context(of_case(size, system, "--plain", "--keep-memory"))
             plain_task = "train" if task == "bf16" else task
             turns = [(ours, task), (plain, plain_task), (kept, plain_task)]
             for each, work in turns:
@@ -139,19 +99,23 @@ def measure(size: str, system: str, tasks: Sequence[str], rounds: int) -> Iterat
 def measure_threads(size: str, rounds: int) -> dict[str, float]:
     """Tokens per wall-clock second of the machine: two one-thread trials at once, and one of two threads."""
     with ExitStack() as stack:
-        ones = [stack.enter_context(worker(size, "LSTM-VAE")) for _ in range(2)]
-        two = stack.enter_context(worker(size, "LSTM-VAE", "--threads", "2"))
+        ones = [stack.enter_context(of_case(size, "LSTM-VAE")) for _ in range(2)]
+        two = stack.enter_context(of_case(size, "LSTM-VAE", "--threads", "2"))
 
         def together(workers: Sequence[Worker]) -> float:
             for each in workers:
                 each.start("train")
-            return sum(done["amount"] / done["wall"] for done in [each.answer() for each in workers])
+            return float(sum(done["amount"] / done["wall"] for done in [each.answer() for each in workers]))
 
         for each in (*ones, two):
             each.ask("train")
         pairs = [(together(ones), together([two])) for _ in range(rounds)]
     first, second = (statistics.median(column) for column in zip(*pairs, strict=True))
     return {"two trials": first, "two threads": second, "ratio": statistics.median(a / b for a, b in pairs)}
+
+
+def of_case(size: str, system: str, *options: str) -> AbstractContextManager[Worker]:
+    return worker("tests.bench.worker", "--size", size, "--system", system, *options)
 
 
 def line(row: dict[str, Any]) -> str:
@@ -162,17 +126,6 @@ def line(row: dict[str, Any]) -> str:
         f"({row['ours_by_plain_kept_memory']:.2f}) {row['ours_by_floor']:9.2f} "
         f"{row['peak_mib']:5.0f}/{row['plain_peak_mib']:.0f}"
     )
-
-
-def machine() -> dict[str, str]:
-    run = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
-    return {
-        "commit": run.stdout.strip() or "unknown",
-        "cpu": torch.backends.cpu.get_cpu_capability(),
-        "bf16": str(torch.ops.mkldnn._is_mkldnn_bf16_supported()),
-        "processor": platform.processor() or platform.machine(),
-        "torch": torch.__version__,
-    }
 
 
 def compare(old: dict[str, Any], new: dict[str, Any]) -> None:

@@ -1,14 +1,11 @@
-"""One process that does one kind of work again and again, a line in for a line out, so that several can take turns.
+"""One process that does the work of one case: tasks of training, evaluation and importance weighting, and `peak`.
 
-Lines in: a task of TASKS, or `peak`. Lines out: JSON with the amount of work, CPU seconds and wall seconds, or MiB.
+Each answers with the amount of work, CPU seconds and wall seconds, `peak` with MiB.
 """
 
 import argparse
-import json
-import resource
-import sys
-import time
 from collections.abc import Callable, Iterable
+from functools import partial
 
 import numpy as np
 import torch
@@ -28,6 +25,7 @@ from model.updates.joint import Config as Joint
 from model.variants.lstm_vae import LstmVae
 from tests import plain
 from tests.bench.cases import BATCH, IW_DRAWS, IW_SENTENCES, SIZES, SYSTEMS, Case, Product
+from tests.bench.process import peak, serve, timed
 
 Work = Callable[[], float]
 EVALUATED = 4 * BATCH
@@ -51,14 +49,7 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     case = Case(SIZES[options.size], SYSTEMS[options.system])
     tasks = (plain_tasks if options.plain else our_tasks)(case)
-    for line in sys.stdin:
-        if line.strip() == "peak":
-            answer = {"peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
-        else:
-            cpu, wall = time.process_time(), time.perf_counter()
-            amount = tasks[line.strip()]()
-            answer = {"amount": amount, "cpu": time.process_time() - cpu, "wall": time.perf_counter() - wall}
-        print(json.dumps(answer), flush=True)
+    serve({"peak": peak, **{name: partial(timed, work) for name, work in tasks.items()}})
 
 
 def our_tasks(case: Case) -> dict[str, Work]:
