@@ -15,10 +15,7 @@ from tests.faults.chaos import SWEEP, kill, wait_for, write_spec
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
-@pytest.mark.parametrize("size", [1, 200_000, 400_000])
-def test_killed_while_it_makes_the_database_the_next_one_makes_it(
-    size: int, tmp_path: Path, chaos_corpora: Path
-) -> None:
+def test_killed_while_it_makes_the_database_the_next_one_makes_it(tmp_path: Path, chaos_corpora: Path) -> None:
     store = TrialStore(tmp_path / "results")
     store.record(make_plan(SweepSpec.load(str(write_spec(tmp_path, epochs=1))), chaos_corpora).record)
     (tmp_path / "temporary").mkdir()
@@ -26,7 +23,8 @@ def test_killed_while_it_makes_the_database_the_next_one_makes_it(
     command, environment = [str(SWEEP), "sync", "chaos"], {**os.environ, **own}
 
     def has_begun() -> bool:
-        return any(path.stat().st_size >= size for path in tmp_path.rglob("mlflow.db"))
+        """Some of the tables are there."""
+        return any(path.stat().st_size > 200_000 for path in tmp_path.rglob("mlflow.db"))
 
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
     wait_for(has_begun, every=0.001)
