@@ -63,10 +63,12 @@ class TextModel(nn.Module, ABC):
     """A model of sentences. Its randomness comes in from outside: latents from `noise`, dropout from `generator`.
 
     latents_per_sentence: L, or 0 for a model without latents. training_draws: S during training.
+    single_alone: what of it training cannot compute in bfloat16, as the beginning of a sentence; None for nothing.
     """
 
     latents_per_sentence: int = 0
     training_draws: int = 1
+    single_alone: str | None = None
 
     @abstractmethod
     def initialise(self, generator: torch.Generator) -> None:

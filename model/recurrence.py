@@ -50,7 +50,11 @@ def _whole(module: nn.LSTM, words: Tensor, rows: Tensor, hidden: Tensor, cell: T
     steps, (chains, sentences) = len(words), rows.shape[:2]
     wide = torch.cat([words.expand(-1, chains, sentences, -1), rows.expand(steps, -1, -1, -1)], dim=-1)
     start = hidden.flatten(0, 1).unsqueeze(0), cell.flatten(0, 1).unsqueeze(0)
-    states: Tensor = module(wide.flatten(1, 2), start)[0]
+    # The module's own call goes by its mode, and what cuDNN did in evaluation it cannot differentiate.
+    is_kept = torch.is_grad_enabled()
+    states: Tensor = torch.lstm(
+        wide.flatten(1, 2), start, tuple(module.all_weights[0]), True, 1, 0.0, is_kept, False, False
+    )[0]
     return states.view(steps, chains, sentences, -1)
 
 

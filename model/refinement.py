@@ -19,11 +19,11 @@ InnerLoss = Callable[[Tensor, Sequence[Tensor], bool], Tensor]
 size of a batch. The same whenever it is called. The last argument: whether its gradient is differentiated again."""
 
 SecondOrder = Literal["exact", "finite", "kim_clip"]
-"""How a Hessian is multiplied: by differentiating twice; by the difference of gradients at two places, `EPSILON` apart;
+"""How a Hessian is multiplied: by differentiating twice; by the difference of gradients at two places near each other;
 or as the code of Kim et al. does, which clips one of the two, so that what comes out is close to no Hessian's."""
 
 EPSILON = 1e-5
-"""Of finite differences, as in the code of Kim et al."""
+"""By which the code of Kim et al. multiplies the vector for its differences, whatever its length."""
 
 
 @dataclass(frozen=True)
@@ -127,14 +127,19 @@ def exact_product(
 def finite_product(
     loss: InnerLoss, parameters: Tensor, weights: Sequence[Tensor], vector: Tensor
 ) -> tuple[Tensor | None, ...]:
+    # As far apart as leaves half the digits to the difference.
+    distance = 10.0 * torch.finfo(vector.dtype).eps ** 0.5
+    scale = distance / vector.norm().clamp(min=torch.finfo(vector.dtype).tiny ** 0.5)
     near = _slopes(loss, parameters, weights)
-    far = _slopes(loss, parameters + EPSILON * vector, weights)
-    return _quotients(far, near)
+    far = _slopes(loss, parameters + scale * vector, weights)
+    return _quotients(far, near, scale)
 
 
-def _quotients(far: Sequence[Tensor | None], near: Sequence[Tensor | None]) -> tuple[Tensor | None, ...]:
+def _quotients(
+    far: Sequence[Tensor | None], near: Sequence[Tensor | None], scale: Tensor | float
+) -> tuple[Tensor | None, ...]:
     pairs = zip(far, near, strict=True)
-    return tuple(None if one is None or other is None else (one - other) / EPSILON for one, other in pairs)
+    return tuple(None if one is None or other is None else (one - other) / scale for one, other in pairs)
 
 
 class _Slope(torch.autograd.Function):
@@ -220,6 +225,6 @@ class _KimDirection(torch.autograd.Function):
         gradient, *of_weights = _slopes(ctx.loss, parameters, weights)
         near = (ctx.descent.clipped(gradient), *of_weights)
         far = _clipped_together(_slopes(ctx.loss, parameters + EPSILON * gradients[0], weights), clip)
-        of_parameters, *rest = _quotients(far, near)
+        of_parameters, *rest = _quotients(far, near, EPSILON)
         products = (of_parameters, *_clipped_together(rest, clip))
         return None, None, *(None if each is None else -each for each in products)

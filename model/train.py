@@ -48,7 +48,9 @@ class TrainConfig(BaseModel):
     checkpoint_minutes: PositiveFloat = Field(15.0, json_schema_extra={"in_key": False})
 
     def check(self, model: TextModel) -> None:
-        """Raises ValueError when a model has not what its training is to be judged by."""
+        """Raises ValueError when a model has not what its training is to be judged by, or cannot be rounded."""
+        if self.precision == "bf16" and model.single_alone is not None:
+            raise ValueError(f"{model.single_alone} vanish in bfloat16; give train.precision: fp32, or leave it out")
         if self.select == "nelbo_charged" and not (isinstance(model, LatentModel) and model.charge.is_apart):
             raise ValueError(
                 "select: nelbo_charged is of models that are charged another KL than the paper's, and this one is not; "

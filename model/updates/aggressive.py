@@ -81,7 +81,8 @@ class Aggressive(Update):
         self.block = block
         self.information = information
         self.is_aggressive = aggressive
-        self._informed = 0.0  # nats after the last epoch; before the first, as in the code of He et al.
+        # Nats after the last epoch. The code of He et al. begins with 0, from which an estimate that is noise may fall.
+        self._informed = -math.inf
         device = next(model.parameters()).device
         self._encoder_steps = torch.zeros((), dtype=torch.int64, device=device)  # inner ones, of this epoch
 

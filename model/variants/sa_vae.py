@@ -97,6 +97,12 @@ class Config(LstmVaeConfig):
                 "second_order: kim_clip clips what a whole batch has together, and svi_over: sentence takes each by "
                 "itself; give svi_over: batch"
             )
+        is_clipped_back = self.amortised and self.encoder_loss == "refined" and self.second_order != "kim_clip"
+        if self.svi_backward_clip != Config.model_fields["svi_backward_clip"].default and not is_clipped_back:
+            raise ValueError(
+                f"svi_backward_clip {self.svi_backward_clip:g} is of what comes back through the steps, which takes an "
+                "encoder, encoder_loss: refined and another second_order than kim_clip; leave it out"
+            )
 
 
 class SaVae(LatentModel, StartsFromTrained):
@@ -118,6 +124,8 @@ class SaVae(LatentModel, StartsFromTrained):
         self.descent = descent
         self.over_batch = over_batch
         self.second_order = second_order
+        if second_order in ("finite", "kim_clip"):
+            self.single_alone = f"second_order: {second_order} takes differences, which"
         self.amortised = amortised
         self.encoder_loss = encoder_loss
         self.beta = 1.0
@@ -162,7 +170,6 @@ class SaVae(LatentModel, StartsFromTrained):
             descent = replace(descent, batch=len(tokens), together=True)
         steps = self._losses(tokens, generator, descent.batch)
         if self.second_order is not None and torch.is_grad_enabled():
-            self._check_precision()
             refined = descent.run(parameters, steps, through(descent, self.second_order, weights))
             return DiagonalGaussian(*refined.unbind())
         found = DiagonalGaussian(*descent.run(parameters.detach(), steps, once(descent, weights)).unbind())
@@ -188,7 +195,7 @@ class SaVae(LatentModel, StartsFromTrained):
         return DiagonalGaussian(zeros, zeros)
 
     def _losses(self, tokens: Tensor, generator: torch.Generator, batch: int) -> list[InnerLoss]:
-        """What each step lowers: the loss of training at one draw, with noise and dropout of its own."""
+        """What each step lowers: the −ELBO of training at one draw, with noise and dropout of its own."""
         seed, noise = seed_of(generator), self._noise(tokens, generator)
         names = [name for name, _ in self.vae.named_parameters()]
 
@@ -228,13 +235,6 @@ class SaVae(LatentModel, StartsFromTrained):
             self.vae, fixed, (_nelbo, parameters, tokens, noise, self.beta, generator, False)
         )  # fmt: skip
         return lesson
-
-    def _check_precision(self) -> None:
-        if self.second_order != "exact" and self.decoder.to_logits.weight.dtype == torch.bfloat16:
-            raise ValueError(
-                f"second_order: {self.second_order} takes differences that vanish in bfloat16; "
-                "give second_order: exact, or train.precision: fp32"
-            )
 
 
 def _nelbo(

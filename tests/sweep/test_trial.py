@@ -215,7 +215,16 @@ def test_a_trial_that_somebody_trains_is_left_to_them(lines_corpus: Path, tmp_pa
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.parametrize("model", [{"kind": "lstm_lm", "input_dropout": 0.0, "output_dropout": 0.0}, DOCUMENT["model"]])
+@pytest.mark.parametrize(
+    "model",
+    [
+        {"kind": "lstm_lm", "input_dropout": 0.0, "output_dropout": 0.0},
+        DOCUMENT["model"],
+        {"kind": "sa_vae", "embedding_dim": 6, "hidden_dim": 8, "latent_dim": 3, "svi_steps": 2},
+        {"kind": "vmf_vae", "embedding_dim": 6, "hidden_dim": 8, "latent_dim": 3},
+        {"kind": "cnn_vae", "embedding_dim": 6, "hidden_dim": 8, "latent_dim": 3, "size": "S"},
+    ],
+)
 def test_a_gpu_trains_the_same_trial(lines_corpus: Path, tmp_path: Path, model: dict[str, object]) -> None:
     """From the same weights; without any draw, to the same numbers but for rounding; with draws, to finite ones."""
     config = TrialConfig.parse({**DOCUMENT, "model": model})
