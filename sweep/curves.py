@@ -81,15 +81,18 @@ class Sheet:
 def sheets(record: SweepRecord, results: Mapping[str, TrialResult], lines: str | None = None) -> list[Sheet]:
     """One a label of the axis `split_by` of the sweep's tables, in the order of the sweep, of what is done.
 
-    results: of done trials by key. lines: the axis that has one line a label, by default the last; when that is
-    `split_by`, one sheet has all. What a search has tuned is left out. Raises ValueError on an unknown axis.
+    results: of done trials by key. lines: the axis that has one line a label, by default the last that a table does not
+    have side by side; when it is `split_by`, one sheet has all. What a search has tuned is left out. Raises ValueError
+    on an unknown axis.
     """
     trials = [trial for trial in record.trials if TUNED not in trial.labels]
     axes = list(dict.fromkeys(axis for trial in trials for axis in trial.labels))
     if lines is not None and lines not in axes:
         raise ValueError(unknown("axis", lines, axes) if axes else f"no axis '{lines}': sweep '{record.name}' has none")
     split_by = record.table.get("split_by") if record.table.get("split_by") != lines else None
-    lines = lines or next((axis for axis in reversed(axes) if axis != split_by), None)
+    # What a table has side by side is side by side here too, unless there is nothing else.
+    last = sorted(axes, key=lambda axis: axis != record.table.get("across"))
+    lines = lines or next((axis for axis in reversed(last) if axis != split_by), None)
     labels = list(dict.fromkeys(trial.labels.get(lines or "", record.name) for trial in trials))
     parts: dict[str, list[WantedTrial]] = {}
     for trial in trials:

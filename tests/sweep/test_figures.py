@@ -173,6 +173,20 @@ def test_lines_of_another_axis() -> None:
         sheets(record, {}, "metod")
 
 
+def test_what_a_table_has_side_by_side_is_so_too_wherever_its_axis_stands() -> None:
+    record = sweep()
+    last = tuple(
+        replace(trial, labels={axis: trial.labels[axis] for axis in ("dataset", "method", "setting")})
+        for trial in record.trials
+    )
+    for each in (record, replace(record, trials=last)):
+        sheet = only(sheets(each, results(each)))
+        assert (sheet.axis, list(sheet.labels)) == ("method", list(METHODS))
+        assert [column.labels for column in sheet.columns] == [("Standard",), ("Inputless",)]
+    alone = tuple(replace(trial, labels={"setting": trial.labels["setting"]}) for trial in record.trials)
+    assert only(sheets(replace(record, trials=alone), results(record))).axis == "setting"
+
+
 def test_looks_stay_while_a_sweep_grows_and_what_is_tuned_is_left_out() -> None:
     record = sweep(settings=("Standard",))
     done = {key: each for key, each in results(record).items() if "L = 5" in key}
