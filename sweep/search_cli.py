@@ -35,7 +35,10 @@ app = typer.Typer(rich_markup_mode="rich")
 @app.command("figures")
 def figures_command(
     name: Name,
-    lines: Annotated[str | None, typer.Option(help="The axis with one line a label; the last by default.")] = None,
+    lines: Annotated[
+        str | None,
+        typer.Option(help="The axis with one line a label; by default the last that tables do not have side by side."),
+    ] = None,
     results: Results = DEFAULT_RESULTS,
     search_storage: SearchStorage = None,
     tracking: Tracking = None,
