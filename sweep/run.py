@@ -3,8 +3,8 @@
 import json
 import math
 import threading
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -17,6 +17,7 @@ from sweep.exits import DONE, INTERRUPTED, SOME_FAILED
 from sweep.layout import Table
 from sweep.measures import columns_of
 from sweep.mirror import Mirror
+from sweep.nodes import check_nodes
 from sweep.notify import notified
 from sweep.places import local_folder
 from sweep.plan import Plan, count_states, evaluations_of, results_of
@@ -83,7 +84,7 @@ def run(
     mirror = None if uri is None else Mirror(uri, record, store)
     with (
         nullcontext() if is_over else notified(fields.notify, record.name, partial(_warn, console)) as notifier,
-        nullcontext() if is_over else open_cluster(fields.resources, options) as where,
+        nullcontext() if is_over else open_cluster(fields.resources, options, store) as where,
         Launch(store.launches, record.name, mirror.news if mirror else dict) as this,
     ):
         store.lead(record.name, this)
@@ -113,11 +114,16 @@ def run(
     return code
 
 
-def open_cluster(resources: Resources, options: RunOptions) -> AbstractContextManager["Cluster"]:
+@contextmanager
+def open_cluster(resources: Resources, options: RunOptions, store: TrialStore) -> Iterator["Cluster"]:
+    """Join or start a cluster. Raises ValueError when it cannot be used, or one of its nodes cannot."""
     # Ray takes seconds to import, which a sweep that is done need not pay.
     from sweep.launch import cluster
 
-    return cluster(resources, options.address, options.num_cpus)
+    with cluster(resources, options.address, options.num_cpus) as where:
+        if options.address is not None:
+            check_nodes(store)
+        yield where
 
 
 def _search(
