@@ -174,7 +174,8 @@ def post(url: str, message: _Message) -> str:
         with urllib.request.urlopen(request, timeout=ANSWER_SECONDS):
             return ""
     except urllib.error.HTTPError as error:
-        return f"HTTP status {error.code}"
+        with error:
+            return f"HTTP status {error.code}"
     except urllib.error.URLError as error:
         return error.reason.strerror or "no answer" if isinstance(error.reason, OSError) else "no connection"
     except (OSError, http.client.HTTPException, ValueError) as error:  # the last of a redirect to no address
