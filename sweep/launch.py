@@ -48,8 +48,15 @@ for _name, _value in _ENVIRONMENT.items():
 
 import ray  # noqa: E402
 from ray import tune  # noqa: E402
+from ray.tune.execution import class_cache  # noqa: E402
 from ray.tune.search import Searcher  # noqa: E402
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # noqa: E402
+
+# Tune hands a bucket's credentials to its workers in a way that Ray writes down, in a log that every user of a node can
+# read. A node has its own, as `check_nodes` finds out; on this machine the workers have this process's environment.
+class_cache.ENV_VARS_TO_PROPAGATE.difference_update(
+    {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SECURITY_TOKEN", "AWS_SESSION_TOKEN"}
+)
 
 # What Tune has to say of a trial that failed or was lost, our queue says in one line.
 logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
