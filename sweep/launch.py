@@ -81,12 +81,17 @@ class Cluster:
 
 @contextlib.contextmanager
 def cluster(resources: Resources, address: str | None = None, num_cpus: int | None = None) -> Iterator[Cluster]:
-    """Join the cluster at `address`, or start one on this machine's loopback that ends with the context.
+    """Join the cluster at `address`, or start one on this machine that ends with the context.
 
     Raises ValueError when a trial's resources fit nowhere in it, when the address does not answer, or when a cluster
     that other machines can reach asks nobody for a token.
     """
     if address is None:
+        # Whatever address it is told, Ray listens on all of the machine's.
+        if (mode := os.environ["RAY_AUTH_MODE"]).lower() != "token":
+            raise ValueError(
+                f"RAY_AUTH_MODE is {mode}, with which whoever reaches this machine runs code on it; unset it"
+            )
         # For this process alone: nothing of it is left on disk, and nobody else on the machine can use the cluster.
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     local: dict[str, Any] = {"include_dashboard": False, "num_cpus": num_cpus, "object_store_memory": 100 * 2**20}

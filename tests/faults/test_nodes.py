@@ -94,3 +94,33 @@ def test_a_node_with_other_software_is_refused_and_the_doctor_says_so_too(sweep:
     lines = [line.strip() for line in doctor.stdout.splitlines() if "  node " in line]
     assert sorted(line.partition(" ")[0] for line in lines) == ["good", "good", "wrong"]
     assert f"PyTorch {version('torch')}, " in doctor.stdout
+
+
+OWN = """
+from sweep.launch import cluster, ray
+from sweep.ray_token import refuse_open
+from sweep.spec import Resources
+
+if __name__ == "__main__":
+    with cluster(Resources(), num_cpus=1):
+        # Asked also where it says that it is on the loopback.
+        refuse_open(ray.get_runtime_context().gcs_address.replace("127.0.0.1", "localhost."))
+"""
+
+
+def test_a_cluster_of_our_own_asks_for_a_token_that_is_in_no_file(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(OWN)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    environment["HOME"] = str(tmp_path)
+    done = subprocess.run(
+        [sys.executable, tmp_path / "own.py"], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert not (tmp_path / ".ray").exists()
+
+
+def test_a_cluster_of_our_own_does_not_start_without_a_token(sweep: Sweep) -> None:
+    sweep.extra = {"RAY_AUTH_MODE": "disabled"}
+    assert sweep.start().wait(timeout=60) == 2
+    assert "error: RAY_AUTH_MODE is disabled, with which whoever reaches this machine runs code on it" in sweep.said()
+    assert sweep.store.files.names() == set()
