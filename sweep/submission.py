@@ -3,7 +3,6 @@
 Schedulers have codes of their own for how a job ended, and most pass on only whether it failed.
 """
 
-import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ import typer
 
 from data.files import Files
 from sweep.exits import USAGE
+from sweep.record import seal, unseal
 from sweep.store import TrialStore
 
 ID = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
@@ -44,10 +44,11 @@ def ending_kept(store: TrialStore, sweep: str, id: str | None) -> Iterator[None]
 
 
 def ending(store: TrialStore, sweep: str, id: str) -> Ending | None:
-    """How the newest try at a submission ended; None when none has, or none could say."""
+    """How the newest try at a submission ended; None when none has, or what it said is damaged."""
+    files = _submissions(store, sweep, id)
     try:
-        return Ending(**json.loads(_submissions(store, sweep, id).read(f"{id}.json")))
-    except FileNotFoundError:
+        return Ending(**unseal(files.read(f"{id}.json")))
+    except (FileNotFoundError, ValueError):
         return None
 
 
@@ -60,4 +61,4 @@ def _submissions(store: TrialStore, sweep: str, id: str) -> Files:
 
 
 def _keep(files: Files, id: str, found: Ending) -> None:
-    files.publish(f"{id}.json", json.dumps(asdict(found)).encode())
+    files.publish(f"{id}.json", seal(asdict(found)).encode())

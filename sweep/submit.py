@@ -4,6 +4,7 @@ What is sent is `sweep resume NAME`: the spec goes by the store, which the clust
 twice or again does what is left.
 """
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -27,20 +28,21 @@ ASKED, LOOKED = 5.0, 30.0
 
 @dataclass(frozen=True)
 class Request:
-    """What is to be run, as it is asked for here. tracking: MLflow's address there; '' is none, None the default."""
+    """What is to be run. tracking, search_storage: addresses there; the cluster's own environment says, by default."""
 
     record: SweepRecord
     store: TrialStore
     corpora: Path
     tracking: str | None = None
     search_storage: str | None = None
+    is_mirrored: bool = True
 
     def command(self, id: str) -> Sequence[str]:
         """What the cluster runs. Raises ValueError when it would have a password in it, which job lists show."""
         folder = local_folder(self.store.location)
         words = ["sweep", "resume", self.record.name, "--address", "auto", "--submission", id]
         words += ["--results", str(folder or self.store.location), "--corpora", str(self.corpora.absolute())]
-        if self.tracking == "":
+        if not self.is_mirrored:
             words.append("--no-tracking")
         elif self.tracking is not None:
             words += ["--tracking-uri", _without_password(self.tracking, "MLFLOW_TRACKING_URI")]
@@ -50,7 +52,8 @@ class Request:
 
 
 def _without_password(uri: str, variable: str) -> str:
-    if "@" in urlsplit(uri).netloc:
+    parts = urlsplit(uri)
+    if "@" in parts.netloc or "password" in parts.query.lower():
         raise ValueError(
             f"a password in {variable} would stand in the job's command for everybody to see; set that variable in the "
             f"cluster's own environment, and leave it out here"
@@ -72,19 +75,29 @@ def submit(request: Request, job: Job, target: Target) -> str:
 
 
 def wait(request: Request, job: Job, handle: str, target: Target, say: Callable[[str], None]) -> tuple[int, str]:
-    """Wait for the end of a job: the exit code of its sweep, and a sentence on what was wrong, '' if nothing was."""
-    store, name, last, looked = request.store, request.record.name, "", 0.0
-    while not _is_over(target, handle, say):
-        if time.monotonic() - looked > LOOKED:
-            looked = time.monotonic()
-            last = _say_new(_progress(request), last, say)
+    """Wait for the end of a job: the exit code of its sweep, and a sentence on what was wrong, '' if nothing was.
+
+    A target or a store that cannot be reached is asked again, for as long as it takes.
+    """
+    store, last, looked = request.store, "", -math.inf
+    while True:
+        line = last
+        try:
+            if target.is_over(handle):
+                break
+            if time.monotonic() - looked > LOOKED:
+                looked, line = time.monotonic(), _progress(request)
+        except OSError as error:
+            line = f"how it stands cannot be asked ({error}); trying on"
+        if line != last:
+            say(line)
+            last = line
         time.sleep(ASKED)
-    found = ending(store, name, job.id)
+    found = ending(store, request.record.name, job.id)
     if found is not None:
         return found.code, found.sentence
-    code = exit_code(store.recorded(name), store)
-    untold = any(each.told < each.budget for each in searches(request.record, store))
-    if code == DONE and not untold:
+    code = exit_code(store.recorded(request.record.name), store)
+    if code == DONE and all(each.told >= each.budget for each in searches(request.record, store)):
         return DONE, ""
     return INTERRUPTED, (
         f"job {handle} is over and has left no word in {store.location}; if it was ended from outside, submit again, "
@@ -92,20 +105,6 @@ def wait(request: Request, job: Job, handle: str, target: Target, say: Callable[
     )
 
 
-def _is_over(target: Target, handle: str, say: Callable[[str], None]) -> bool:
-    try:
-        return target.is_over(handle)
-    except OSError as error:
-        say(f"job {handle} cannot be asked after ({error}); trying on")
-        return False
-
-
 def _progress(request: Request) -> str:
     counts = count_states(request.store.states(request.record.wanted))
     return f"{counts['done']}/{sum(counts.values())} done, {counts['started']} begun, {counts['failed']} failed"
-
-
-def _say_new(line: str, last: str, say: Callable[[str], None]) -> str:
-    if line != last:
-        say(line)
-    return line

@@ -54,7 +54,7 @@ def submit_command(
     place = target.target(to)
     record = make_plan(SweepSpec.load(source, overrides or ()), corpora).record
     store = TrialStore(results)
-    request = Request(record, store, corpora, "" if no_tracking else tracking, search_storage)
+    request = Request(record, store, corpora, tracking, search_storage, not no_tracking)
     id = new_id(record.name)
     job = Job(id, request.command(id))
     if dry_run:

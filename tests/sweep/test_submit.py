@@ -1,5 +1,6 @@
 """What is sent where, and what becomes of it; with stand-ins for the programs of clusters that no machine alone has."""
 
+import itertools
 import json
 import os
 import stat
@@ -15,6 +16,7 @@ from sweep import submit, target
 from sweep.claims import Launch
 from sweep.config import TrialConfig
 from sweep.plan import make_plan
+from sweep.record import seal
 from sweep.spec import SweepSpec
 from sweep.store import TrialStore
 from sweep.submission import ending
@@ -89,8 +91,8 @@ def test_names_are_those_that_kubernetes_has() -> None:
 
 
 def test_no_password_gets_into_a_command(outside: Outside) -> None:
-    for option in ("--tracking-uri", "--search-storage"):
-        uri = "postgresql://somebody:hunter2@db/mlflow"
+    secret = ("postgresql://somebody:hunter2@db/mlflow", "postgresql://db/mlflow?user=somebody&Password=hunter2")
+    for option, uri in itertools.product(("--tracking-uri", "--search-storage"), secret):
         _, said = outside.sweep("submit", "tiny.yaml", "--to", "ray-job", "--dry-run", option, uri, code=2)
         assert "would stand in the job's command for everybody to see" in said
         assert "hunter2" not in said
@@ -203,9 +205,21 @@ def test_what_a_job_says_in_the_store_counts(
     outside.program("squeue", "true")
     monkeypatch.setattr("sweep.submit_cli.new_id", lambda name: "tiny-0")
     own = outside.store.sweep("Tiny.one")
-    own.publish("submissions/tiny-0.json", json.dumps({"code": code, "sentence": sentence}).encode())
+    own.publish("submissions/tiny-0.json", seal({"code": code, "sentence": sentence}).encode())
     _, said = outside.sweep("submit", "tiny.yaml", "--to", "slurm", code=code)
     assert sentence in said
+
+
+def test_a_target_that_is_away_is_asked_again(outside: Outside) -> None:
+    outside.train()
+    outside.program("sbatch", "echo 42")
+    away = outside.folder / "away"
+    away.write_text("..")
+    # Away for as many questions as the file has characters.
+    outside.program("squeue", f'[ -s "{away}" ] || exit 0; truncate -s -1 "{away}"; echo away >&2; exit 1')
+    _, said = outside.sweep("submit", "tiny.yaml", "--to", "slurm")
+    assert said.count("how it stands cannot be asked (squeue: away); trying on") == 1
+    assert away.read_text() == ""
 
 
 def test_a_resumed_submission_leaves_its_ending(outside: Outside) -> None:
