@@ -8,11 +8,14 @@ from dataclasses import dataclass
 
 import torch
 
+from data.files import Files
 from sweep.environment import UNKNOWN, environment
 from sweep.store import TrialStore
 
 MAX_SKEW = 5.0
 """Seconds by which the clocks of two machines may differ: a launch is given up for dead after 60 without a sign."""
+SEEN_WITHIN = 30.0
+"""Seconds until what a node has written is seen here: NFS keeps what it knows of a folder for as long."""
 ALIKE = ("python", "torch", "ray", "text-vae-sweep", "commit")
 """Facts of its environment in which a node must equal the driver."""
 
@@ -47,7 +50,7 @@ def examine_nodes(store: TrialStore) -> Sequence[NodeReport]:
     here.publish(name, nonce)
     try:
         visits = on_each_node(_visit, str(store.files), name)
-        left = {node: here.read(f"{name}-{node}") for node in visits if f"{name}-{node}" in here.names()}
+        left = _left(here, {node: f"{name}-{node}" for node, visit in visits.items() if not visit.problem})
     finally:
         for each in [each for each in here.names() if each.startswith(name)]:
             here.remove(each)
@@ -62,6 +65,17 @@ def examine_nodes(store: TrialStore) -> Sequence[NodeReport]:
             problems.append(f"its clock is {skew:.0f} s off; run a time service on all nodes")
         reports.append(NodeReport(visit.host, visit.facts, visit.gpus, tuple(problems)))
     return reports
+
+
+def _left(here: Files, names: Mapping[str, str]) -> dict[str, bytes]:
+    """What nodes have written, by node, as far as it comes to be seen here. names: of their files."""
+    ends = time.monotonic() + SEEN_WITHIN
+    while True:
+        there = here.names()
+        found = {node: here.read(name) for node, name in names.items() if name in there}
+        if len(found) == len(names) or time.monotonic() > ends:
+            return found
+        time.sleep(1.0)
 
 
 def _not_shared(store: TrialStore) -> str:

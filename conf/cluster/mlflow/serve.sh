@@ -1,5 +1,6 @@
 #!/bin/sh
 # MLflow's server on PostgreSQL, in a container: artifacts through it, and a password for everything but /health.
+# Passwords are of letters and digits alone, since they stand in an address and in an ini file.
 # Environment: POSTGRES_HOST, POSTGRES_PASSWORD, MLFLOW_AUTH_ADMIN_PASSWORD, MLFLOW_FLASK_SERVER_SECRET_KEY, ALLOWED_HOSTS.
 set -eu
 umask 077
