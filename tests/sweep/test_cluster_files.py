@@ -111,6 +111,23 @@ def test_kuberay_clusters(name: str) -> None:
         assert head["rayStartParams"]["dashboard-host"] == "127.0.0.1"
 
 
+@pytest.mark.parametrize("path", [path for path in MANIFESTS if path.parent.name == "kuberay"], ids=named)
+def test_kubernetes_takes_its_manifests(path: Path) -> None:
+    """By its own schemas; of what is KubeRay's, the pods."""
+    schemas = pytest.importorskip("kubernetes_validate", exc_type=ImportError)
+    checked = 0
+    for manifest in documents(named(path)):
+        if not manifest["apiVersion"].startswith("ray.io/"):
+            schemas.validate(manifest, "1.33", strict=True)
+            checked += 1
+            continue
+        spec = manifest["spec"].get("rayClusterSpec", manifest["spec"])
+        for group in (spec["headGroupSpec"], *spec["workerGroupSpecs"]):
+            schemas.validate({"apiVersion": "v1", "kind": "Pod", **group["template"]}, "1.33", strict=True)
+            checked += 1
+    assert checked >= 2
+
+
 def test_what_the_pods_share_is_of_a_class_for_many() -> None:
     policy, claim = documents("kuberay/network.yaml")
     assert claim["spec"]["accessModes"] == ["ReadWriteMany"]
