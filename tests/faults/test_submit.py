@@ -98,4 +98,5 @@ def test_a_batch_job_of_slurm_is_ended_by_its_time_limit_and_goes_on(sweep: Swee
     said = (here / "job.txt").read_text()
     assert [line for line in said.splitlines() if line.startswith("exit code")] == ["exit code 3", "exit code 0"]
     assert "RAY_AUTH_TOKEN" not in said
+    assert not Path("/tmp/ray-77").exists()
     undisturbed.check(sweep)
