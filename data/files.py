@@ -15,8 +15,21 @@ PARTIAL = ".partial"
 """Suffix of a file that is being written. A writer that was killed leaves it; nobody reads it."""
 
 
+def inside(name: str) -> str:
+    """The name, which is relative, or '' for the root itself. Raises ValueError when it would lead out of there.
+
+    Names come from records, which anybody who can write to the place can have written.
+    """
+    if name.startswith("/") or ".." in name.split("/") or "\0" in name:
+        raise ValueError(f"{name!r} would lead out of the place that it is in; a name there is relative, without '..'")
+    return name
+
+
 class Files(Protocol):
-    """Blobs by name below one root. Every method raises OSError when the place cannot be reached or written."""
+    """Blobs by name below one root. Every method raises OSError when the place cannot be reached or written.
+
+    And ValueError for a name that would lead out of it.
+    """
 
     def read(self, name: str) -> bytes:
         """Raises FileNotFoundError when there is no such file."""
@@ -56,12 +69,12 @@ class LocalFiles:
         return str(self.root)
 
     def read(self, name: str) -> bytes:
-        return (self.root / name).read_bytes()
+        return self._path(name).read_bytes()
 
     def publish(self, name: str, content: bytes) -> None:
         partial = self._write_beside(name, content)
         try:
-            os.replace(partial, self.root / name)
+            os.replace(partial, self._path(name))
         except OSError:
             partial.unlink(missing_ok=True)
             raise
@@ -71,7 +84,7 @@ class LocalFiles:
         partial = self._write_beside(name, content)
         try:
             # Unlike a file opened with O_EXCL, a link appears with its content.
-            os.link(partial, self.root / name)
+            os.link(partial, self._path(name))
         except FileExistsError:
             return False
         finally:
@@ -81,12 +94,12 @@ class LocalFiles:
 
     def names(self, folder: str = "") -> set[str]:
         try:
-            return {name for name in os.listdir(self.root / folder) if not name.endswith(PARTIAL)}
+            return {name for name in os.listdir(self._path(folder)) if not name.endswith(PARTIAL)}
         except (FileNotFoundError, NotADirectoryError):
             return set()
 
     def sizes(self, folder: str = "") -> dict[str, int]:
-        top = self.root / folder
+        top = self._path(folder)
         found = {}
         for path, _, names in os.walk(top):
             for name in names:
@@ -98,7 +111,7 @@ class LocalFiles:
         return found
 
     def remove(self, name: str) -> None:
-        path = self.root / name
+        path = self._path(name)
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
         else:
@@ -112,14 +125,17 @@ class LocalFiles:
             pass
 
     def below(self, folder: str) -> "LocalFiles":
-        return LocalFiles(self.root / folder)
+        return LocalFiles(self._path(folder))
+
+    def _path(self, name: str) -> Path:
+        return self.root / inside(name)
 
     def _existing(self) -> Path:
         """The nearest folder that is there."""
         return next(each for each in (self.root, *self.root.parents) if each.exists())
 
     def _write_beside(self, name: str, content: bytes) -> Path:
-        path = self.root / name
+        path = self._path(name)
         partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}{PARTIAL}")
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -134,7 +150,7 @@ class LocalFiles:
 
     def _make_lasting(self, name: str) -> None:
         """Have the folder's new entry outlive a power cut, as its content does."""
-        descriptor = os.open((self.root / name).parent, os.O_RDONLY)
+        descriptor = os.open(self._path(name).parent, os.O_RDONLY)
         try:
             os.fsync(descriptor)
         finally:

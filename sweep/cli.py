@@ -22,6 +22,7 @@ from sweep.report_cli import app as report_app
 from sweep.run import tables_of
 from sweep.search_cli import app as search_app
 from sweep.store import TrialStore
+from sweep.submit_cli import app as submit_app
 from sweep.table import data_table
 from sweep.train_cli import app as train_app
 
@@ -33,6 +34,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 app.add_typer(train_app)
+app.add_typer(submit_app)
 
 
 @app.command("table")

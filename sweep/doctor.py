@@ -1,10 +1,7 @@
 """What a sweep stands on, examined before it is run for weeks."""
 
 import os
-import secrets
-import socket
 import stat
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -14,12 +11,12 @@ from typing import Literal
 import torch
 
 from sweep.mirror import default_uri, redacted
+from sweep.nodes import examine_nodes
 from sweep.plan import COPIES, Plan, make_plan
-from sweep.spec import SweepSpec
+from sweep.ray_token import token_file
+from sweep.spec import Resources, SweepSpec
 from sweep.store import TrialStore
 
-MAX_SKEW = 5.0
-"""Seconds by which the clocks of two machines may differ: a launch is given up for dead after 60 without a sign."""
 HISTORY_BYTES = 2000
 """Of one epoch in a result."""
 
@@ -95,7 +92,7 @@ def _token() -> Finding:
         return Finding(
             "wrong", "ray token", f"RAY_AUTH_MODE is {mode}: whoever reaches a node runs code on it; set token"
         )
-    path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH", Path.home() / ".ray" / "auth_token"))
+    path = token_file()
     if "RAY_AUTH_TOKEN" in os.environ:
         return Finding("good", "ray token", "from RAY_AUTH_TOKEN")
     if not path.exists():
@@ -115,45 +112,14 @@ def _gpu() -> Finding:
 
 
 def _cluster(store: TrialStore, address: str) -> Iterator[Finding]:
-    from sweep.launch import on_each_node
+    from sweep.launch import cluster
 
-    here, name, before = store.launches, f"probe-{secrets.token_hex(8)}", time.time()
-    here.publish(name, b"here")
-    try:
-        visits = on_each_node(address, _visit, str(store.files), name)
-        seen = here.names()
-    finally:
-        for each in [each for each in here.names() if each.startswith(name)]:
-            here.remove(each)
-    for node, visit in visits.items():
-        subject, skew = f"node {visit.host}", max(before - visit.time, visit.time - time.time(), 0.0)
-        if visit.problem:
-            yield Finding("wrong", subject, visit.problem)
-        elif f"{name}-{node}" not in seen:
-            yield Finding("wrong", subject, f"what it writes to {store.files} is not seen here; use a shared place")
-        else:
-            yield Finding("good", subject, f"shares {store.files}, Ray {visit.ray}, {visit.gpus} GPUs")
-        if skew > MAX_SKEW:
-            yield Finding("wrong", subject, f"its clock is {skew:.0f} s off; run a time service on all nodes")
-
-
-@dataclass(frozen=True)
-class _Visited:
-    """What a node of a cluster says of itself. time: its clock, Unix seconds. problem: with the store; '' if none."""
-
-    host: str
-    time: float
-    ray: str
-    gpus: int
-    problem: str
-
-
-def _visit(node: str, location: str, name: str) -> _Visited:
-    """On a node: read a file of the store that the driver wrote, and write one for it to see."""
-    problem, store = "", TrialStore(location)
-    try:
-        store.launches.read(name)
-        store.launches.publish(f"{name}-{node}", b"there")
-    except OSError as error:
-        problem = f"cannot use {location} ({error}); results need a place that all nodes share"
-    return _Visited(socket.gethostname(), time.time(), version("ray"), torch.cuda.device_count(), problem)
+    with cluster(Resources(cpu=0.01, gpu=0.0), address):
+        reports = examine_nodes(store)
+    for report in reports:
+        subject = f"node {report.host}"
+        for problem in report.problems:
+            yield Finding("wrong", subject, problem)
+        if not report.problems:
+            runs = f"Ray {report.facts['ray']}, PyTorch {report.facts['torch']}, {report.gpus} GPUs"
+            yield Finding("good", subject, f"shares {store.files}, {runs}")

@@ -176,7 +176,7 @@ def _size(node: yaml.Node, depth: int, known: dict[tuple[yaml.Node, int], int]) 
 def choice_file(group: str, name: str) -> Traversable:
     """The YAML of a named choice: `./conf/GROUP/NAME.yaml`, else the one that ships. Raises ValueError."""
     if NAME.fullmatch(name):
-        for folder in _folders(group):
+        for folder in folders(group):
             file = folder / f"{name}.yaml"
             if file.is_file():
                 return file
@@ -185,11 +185,12 @@ def choice_file(group: str, name: str) -> Traversable:
 
 def choices(group: str) -> list[str]:
     """Names of the choices that `choice_file` finds."""
-    files = (file.name for folder in _folders(group) if folder.is_dir() for file in folder.iterdir())
+    files = (file.name for folder in folders(group) if folder.is_dir() for file in folder.iterdir())
     return sorted({name.removesuffix(".yaml") for name in files if name.endswith(".yaml")})
 
 
-def _folders(group: str) -> list[Traversable]:
+def folders(group: str) -> list[Traversable]:
+    """Where a group of `conf/` may be: in the working directory, and as it ships."""
     return [Path.cwd() / "conf" / group, resources.files("conf") / group]
 
 

@@ -10,6 +10,7 @@ import secrets
 import signal
 import socket
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ from sweep.jobs import SupersededError
 from sweep.measuring import run_evaluation
 from sweep.outcome import NoRoomError, Right, StoppedError, TrialFailedError
 from sweep.queue import TrialQueue
+from sweep.ray_token import refuse_open
 from sweep.record import EpochRecord, FailureKind
 from sweep.spec import Resources
 from sweep.store import TrialStore
@@ -46,13 +48,22 @@ for _name, _value in _ENVIRONMENT.items():
 
 import ray  # noqa: E402
 from ray import tune  # noqa: E402
+from ray.tune.execution import class_cache  # noqa: E402
 from ray.tune.search import Searcher  # noqa: E402
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # noqa: E402
+
+# Tune hands a bucket's credentials to its workers in a way that Ray writes down, in a log that every user of a node can
+# read. A node has its own, as `check_nodes` finds out; on this machine the workers have this process's environment.
+class_cache.ENV_VARS_TO_PROPAGATE.difference_update(
+    {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SECURITY_TOKEN", "AWS_SESSION_TOKEN"}
+)
 
 # What Tune has to say of a trial that failed or was lost, our queue says in one line.
 logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
 
 _Answer = TypeVar("_Answer")
+NODE_SECONDS = 120.0
+"""That the nodes of a cluster have for an answer: a first process there imports PyTorch from a shared disk."""
 
 
 @dataclass(frozen=True)
@@ -70,11 +81,17 @@ class Cluster:
 
 @contextlib.contextmanager
 def cluster(resources: Resources, address: str | None = None, num_cpus: int | None = None) -> Iterator[Cluster]:
-    """Join the cluster at `address`, or start one on this machine's loopback that ends with the context.
+    """Join the cluster at `address`, or start one on this machine that ends with the context.
 
-    Raises ValueError when a trial's resources fit nowhere in it, or when the address does not answer.
+    Raises ValueError when a trial's resources fit nowhere in it, when the address does not answer, or when a cluster
+    that other machines can reach asks nobody for a token.
     """
     if address is None:
+        # Whatever address it is told, Ray listens on all of the machine's.
+        if (mode := os.environ["RAY_AUTH_MODE"]).lower() != "token":
+            raise ValueError(
+                f"RAY_AUTH_MODE is {mode}, with which whoever reaches this machine runs code on it; unset it"
+            )
         # For this process alone: nothing of it is left on disk, and nobody else on the machine can use the cluster.
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     local: dict[str, Any] = {"include_dashboard": False, "num_cpus": num_cpus, "object_store_memory": 100 * 2**20}
@@ -91,7 +108,13 @@ def cluster(resources: Resources, address: str | None = None, num_cpus: int | No
             f"no Ray cluster answers at {address}, or not to this token ({_first_sentence(error)}); check the address, "
             f"and that RAY_AUTH_TOKEN holds the cluster's token"
         ) from None
+    except RuntimeError as error:
+        if not str(error).startswith("Version mismatch"):
+            raise
+        raise ValueError(f"{' '.join(str(error).split())}; install the same here as on the cluster") from None
     try:
+        if address is not None:
+            refuse_open(ray.get_runtime_context().gcs_address)
         yield _fit_resources(resources)
     finally:
         ray.shutdown()
@@ -224,19 +247,25 @@ def _threads(assignment: Mapping[str, Any]) -> int:
     return max(1, int(assignment["threads"]))
 
 
-def on_each_node(address: str, function: Callable[..., _Answer], *arguments: object) -> dict[str, _Answer]:
-    """Call a function on each node of a cluster, with the node's id before the arguments; its answers by that id.
-
-    Raises ValueError when the cluster does not answer.
+def on_each_node(function: Callable[..., _Answer], *arguments: object) -> dict[str, _Answer]:
+    """Call a function on each node of the cluster that this process has joined, with the node's id before the
+    arguments; its answers by that id. Raises ValueError when a node cannot run it, or not within a minute or two.
     """
-    with cluster(Resources(cpu=0.01, gpu=0.0), address):
-        call = ray.remote(function)
-        answers = {}
-        for node in [node["NodeID"] for node in ray.nodes() if node["Alive"]]:
-            there = NodeAffinitySchedulingStrategy(node, soft=False)
-            task = call.options(scheduling_strategy=there, num_cpus=0).remote(node, *arguments)
-            answers[node] = ray.get(task, timeout=60)
-        return answers
+    call, asked = ray.remote(function), {}
+    for node in [node for node in ray.nodes() if node["Alive"]]:
+        there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+        task = call.options(scheduling_strategy=there, num_cpus=0, max_retries=0)
+        asked[node["NodeID"]] = node["NodeManagerHostname"], task.remote(node["NodeID"], *arguments)
+    answers, ends = {}, time.monotonic() + NODE_SECONDS
+    for node, (host, answer) in asked.items():
+        try:
+            answers[node] = ray.get(answer, timeout=max(1.0, ends - time.monotonic()))
+        except ray.exceptions.RayError as error:
+            raise ValueError(
+                f"node {host}: nothing can be run there ({_last_sentence(error)}); install there what is installed "
+                f"here, or take it out of the cluster"
+            ) from None
+    return answers
 
 
 class _Handout(Searcher):  # type: ignore[misc]  # ray is untyped
@@ -317,6 +346,12 @@ def _host(trial: Any) -> str:
 
 def _first_sentence(error: Exception) -> str:
     return str(error).split(". ")[0].splitlines()[0].rstrip(".")
+
+
+def _last_sentence(error: Exception) -> str:
+    """Of what happened on another machine: its traceback ends with what matters."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1].rstrip(".") if lines else type(error).__name__
 
 
 def _error_text(trial: Any) -> str:

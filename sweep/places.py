@@ -9,7 +9,7 @@ from data.files import Files, LocalFiles
 def files_at(location: str | Path) -> Files:
     """A path, `file://…`, or `s3://…`, `gs://…` and the like, with credentials from the environment.
 
-    Raises ValueError when the scheme is unknown or its package is not installed.
+    Raises ValueError when the scheme is unknown or its package is not installed, or for a `file://` of another machine.
     """
     folder = local_folder(location)
     if folder is not None:
@@ -21,8 +21,16 @@ def files_at(location: str | Path) -> Files:
 
 
 def local_folder(location: str | Path) -> Path | None:
-    """The folder that a location is, absolute; None where it is no folder of this machine."""
+    """The folder that a location is, absolute; None where it is no folder of this machine.
+
+    Raises ValueError for a `file://` of another machine, which is a slash too few as a rule.
+    """
     text = str(location)
     if text.startswith("file://"):
-        return Path(unquote(urlsplit(text).path)).absolute()
+        parts = urlsplit(text)
+        if parts.netloc not in ("", "localhost"):
+            raise ValueError(
+                f"{text} is a file of a machine '{parts.netloc}'; write file:///{parts.netloc}{parts.path}"
+            )
+        return Path(unquote(parts.path)).absolute()
     return None if "://" in text else Path(text).absolute()

@@ -15,7 +15,7 @@ from typing import Any
 
 from fsspec.core import url_to_fs
 
-from data.files import PARTIAL
+from data.files import PARTIAL, inside
 
 CONNECT_WITHIN, ANSWER_WITHIN = 5.0, 10.0
 """Seconds that a server of S3 has to take a connection, and to send its next byte."""
@@ -153,7 +153,7 @@ class RemoteFiles:
         return replace(self, root=self._path(folder), uri=f"{self.uri}/{folder}")
 
     def _path(self, name: str) -> str:
-        return f"{self.root}/{name}" if name else self.root
+        return f"{self.root}/{inside(name)}" if name else self.root
 
     def _listed(self, folder: str, deep: bool) -> Mapping[str, int]:
         """Bytes by name of what is below a folder: all files, or what is directly in it."""

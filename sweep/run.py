@@ -3,9 +3,10 @@
 import json
 import math
 import threading
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,8 @@ from sweep.exits import DONE, INTERRUPTED, SOME_FAILED
 from sweep.layout import Table
 from sweep.measures import columns_of
 from sweep.mirror import Mirror
+from sweep.nodes import check_nodes
+from sweep.notify import notified
 from sweep.places import local_folder
 from sweep.plan import Plan, count_states, evaluations_of, results_of
 from sweep.points import searched
@@ -74,13 +77,14 @@ def run(
     if search is not None:
         plan = replace(plan, record=search.record)
         states = store.states(plan.record.wanted)
-    record = plan.record
+    record, fields = plan.record, plan.fields
     missing = [trial for trial in plan.missing(states) if only is None or trial.key in only]
     is_over = not missing and (search is None or search.is_over)
     uri = options.tracking_uri
     mirror = None if uri is None else Mirror(uri, record, store)
     with (
-        nullcontext() if is_over else open_cluster(plan.fields.resources, options) as where,
+        nullcontext() if is_over else notified(fields.notify, record.name, partial(_warn, console)) as notifier,
+        nullcontext() if is_over else open_cluster(fields.resources, options, store) as where,
         Launch(store.launches, record.name, mirror.news if mirror else dict) as this,
     ):
         store.lead(record.name, this)
@@ -92,9 +96,10 @@ def run(
             target=open_mirror, args=(mirror, plan.record, store, done, console), name="open-mirror"
         )
         opening.start()
+        observers = [each for each in (mirror, notifier) if each is not None]
         try:
             if where is not None:
-                _train(plan, missing, search, store, options.corpora, where, this, console, mirror)
+                _train(plan, missing, search, store, options.corpora, where, this, console, observers)
         finally:
             opening.join()
             if search is not None:
@@ -102,15 +107,23 @@ def run(
                 store.record(record)
             tables = write_tables(record, store)
             close_mirror(mirror, record, store, tables, HURRY if this.stop.is_set() else math.inf, console)
-    is_complete = search is None or search.is_complete
-    return exit_code(record, store) if is_complete else INTERRUPTED
+        code = exit_code(record, store) if search is None or search.is_complete else INTERRUPTED
+        if notifier is not None and code != INTERRUPTED:
+            counts = count_states(store.states(record.wanted))
+            notifier.ended(code, f"{counts['done']} trials done, {counts['failed']} failed")
+    return code
 
 
-def open_cluster(resources: Resources, options: RunOptions) -> AbstractContextManager["Cluster"]:
+@contextmanager
+def open_cluster(resources: Resources, options: RunOptions, store: TrialStore) -> Iterator["Cluster"]:
+    """Join or start a cluster. Raises ValueError when it cannot be used, or one of its nodes cannot."""
     # Ray takes seconds to import, which a sweep that is done need not pay.
     from sweep.launch import cluster
 
-    return cluster(resources, options.address, options.num_cpus)
+    with cluster(resources, options.address, options.num_cpus) as where:
+        if options.address is not None:
+            check_nodes(store)
+        yield where
 
 
 def _search(
@@ -176,7 +189,7 @@ def _train(
     where: "Cluster",
     this: Launch,
     console: Console,
-    mirror: Mirror | None,
+    others: Sequence[Observer[TrialResult]],
 ) -> None:
     from sweep.launch import launch
 
@@ -187,7 +200,7 @@ def _train(
             f"searches have at most {most} suggestions under way, for {where.slots} slots; raise search.at_once",
         )
     with Progress(missing, plan.costs, console, of_training, more) as progress:
-        observers: list[Observer[TrialResult]] = [progress, *([mirror] if mirror else [])]
+        observers = [progress, *others]
         queue = TrialQueue(missing, store, fields.retry, observers, this.id, plan.bytes_needed, search)
         launch(queue, store, corpora, where, this, fields.grace_seconds)
 

@@ -35,6 +35,7 @@ from sweep.document import (
     parse,
     read,
 )
+from sweep.notify import NotifySettings
 from sweep.record import START as START_OF
 from sweep.record import SUGGESTION, TUNED
 from sweep.search_fields import SearchFields
@@ -106,6 +107,7 @@ class SpecFields(BaseModel):
     )  # for running trials to checkpoint when the sweep is stopped
     table: TableLayout = TableLayout()
     search: SearchFields | None = None
+    notify: NotifySettings | None = None
 
     @property
     def report_seeds(self) -> list[int]:

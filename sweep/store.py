@@ -12,6 +12,7 @@
 <root>/sweeps/<name>/sweep.json       the sweep as last launched
                      drivers/         who may launch it: the newest driver
                      studies/         what its searches have suggested; see points.py
+                     submissions/     how it ended where it was sent to; see submission.py
                      evaluation.json  how its trials were last evaluated
                      table.*          its tables
                      figures/         its figures

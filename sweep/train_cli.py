@@ -38,6 +38,7 @@ from sweep.run import RunOptions, run, tables_of
 from sweep.search_state import SearchState, searches
 from sweep.spec import SweepSpec
 from sweep.store import TrialStore
+from sweep.submission import ending_kept
 
 app = typer.Typer(rich_markup_mode="rich")
 
@@ -76,11 +77,15 @@ def run_command(source: Source, overrides: Overrides = None, results: Results = 
 @app.command("resume")
 def resume_command(name: Name, results: Results = DEFAULT_RESULTS, corpora: Corpora = DEFAULT_CORPORA,
                    tracking: Tracking = None, no_tracking: NoTracking = False, address: Address = None,
-                   num_cpus: NumCpus = None, search_storage: SearchStorage = None) -> None:  # fmt: skip
+                   num_cpus: NumCpus = None, search_storage: SearchStorage = None,
+                   submission: Annotated[str | None, typer.Option(hidden=True)] = None) -> None:  # fmt: skip
     """Continue a sweep as it was last run, and retry what failed. Example: [bold]sweep resume demo[/]"""
-    uri = None if no_tracking else tracking or default_uri(results)
-    plan = plan_again(TrialStore(results).recorded(name), corpora)
-    _train(plan, results, RunOptions(corpora, uri, address, num_cpus, search_storage), ["resume", name])
+    store = TrialStore(results)
+    record = store.recorded(name)
+    with ending_kept(store, name, submission):
+        uri = None if no_tracking else tracking or default_uri(results)
+        plan = plan_again(record, corpora)
+        _train(plan, results, RunOptions(corpora, uri, address, num_cpus, search_storage), ["resume", name])
 
 
 @app.command("retry")

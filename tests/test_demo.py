@@ -171,6 +171,8 @@ def test_the_readmes_commands_work(demo: Demo) -> None:
         ]
         if words[1] == "run":
             words[1] = "plan"
+        if words[1] == "submit":
+            words.append("--dry-run")
         if words[1] in ("table", "figures", "evaluate"):
             words[2] = "demo"
         if "--iw" in words:  # 500 take minutes

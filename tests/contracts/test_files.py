@@ -75,6 +75,18 @@ def test_a_file_that_is_not_there_is_a_file_not_found(files: Files) -> None:
         files.read("a/c")
 
 
+@pytest.mark.parametrize("name", ["..", "../other", "a/../../other", "/etc/passwd", "a/..", "a\0b"])
+def test_no_name_leads_out(files: Files, name: str) -> None:
+    files.publish("a/b", b"")
+    for ask in (files.read, files.names, files.sizes, files.remove, files.below):
+        with pytest.raises(ValueError, match="would lead out of the place"):
+            ask(name).names() if ask == files.below else ask(name)  # type: ignore[attr-defined]
+    for put in (files.publish, files.create):
+        with pytest.raises(ValueError, match="would lead out of the place"):
+            put(name, b"")
+    assert files.sizes() == {"a/b": 0}
+
+
 def test_names_are_any_text(files: Files) -> None:
     names = {"two words", "Σ → ü.json", "a+b&c=d%20e", "sub/ünder [1]*?#x", "sub/ünder [1]*?#xy", "run=1,seed=2;'~"}
     for name in names:

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from sweep import target
 from sweep.config import PLUGIN_FOLDERS, kinds
 from sweep.spec import START
 
 ROOT = Path(__file__).parents[2]
-PLUGINS = {package.replace(".", "/") for package in PLUGIN_FOLDERS.values()}
+PLUGINS = {"sweep/targets", *(package.replace(".", "/") for package in PLUGIN_FOLDERS.values())}
 FILES = [
     path
     for room in ("data", "model", "sweep")
@@ -23,6 +24,7 @@ DEFAULTS = {value for value in START.values() if isinstance(value, str)}
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_no_name_of_a_kind_is_written_anywhere_else(path: Path) -> None:
     names = {name for group in ("model", "update", "objective") for name in kinds(group)} - DEFAULTS
-    assert {"lstm_lm", "sa_vae", "aggressive", "iwae"} <= names
+    names |= {*target.names(), *(name.replace("-", "_") for name in target.names())}
+    assert {"lstm_lm", "sa_vae", "aggressive", "iwae", "ray-job", "ray_job", "slurm"} <= names
     texts = {node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant)}
     assert not names & {text for text in texts if isinstance(text, str)}

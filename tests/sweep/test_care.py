@@ -204,6 +204,7 @@ def test_resume_refuses_another_corpus(care: Care) -> None:
 
 
 def test_doctor(care: Care, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
     too_large = care.sweep("doctor", "tiny.yaml", code=1)
     assert "wrong  disk: " in too_large
     (care.folder / "tiny.yaml").write_text(SPEC.replace("300000", "30"))
@@ -211,6 +212,13 @@ def test_doctor(care: Care, monkeypatch: pytest.MonkeyPatch) -> None:
     for subject in ("storage", "disk", "mlflow", "ray token", "gpu", "ray"):
         assert f"{subject}: " in findings
     assert "and sweep 'tiny.yaml' needs up to " in findings
+    token = care.folder / "auth_token"
+    token.write_text("a token")
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(token))
+    for mode, code in ((0o644, 1), (0o640, 1), (0o600, 0)):
+        token.chmod(mode)
+        said = f"wrong  ray token: others can read {token}; chmod 600 {token}" if code else f"ray token: from {token}"
+        assert said in care.sweep("doctor", code=code)
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     away = care.sweep("doctor", "--tracking-uri", "http://someone:secret@127.0.0.1:1", code=1)
     assert "wrong  mlflow: http://***@127.0.0.1:1 does not answer" in away
