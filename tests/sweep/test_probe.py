@@ -21,7 +21,7 @@ from sweep.packing import learn, probe_shapes
 from sweep.plan import Plan, make_plan
 from sweep.probe import Probe, probe_key, shape_of
 from sweep.probing import measure, run_probe
-from sweep.record import WantedTrial
+from sweep.record import StudyPlan, WantedTrial
 from sweep.resources import Cluster, Resources, Share
 from sweep.spec import SweepSpec
 from sweep.store import TrialStore
@@ -253,7 +253,9 @@ def test_what_is_probed_already_starts_no_probe(plan: Plan, tmp_path: Path, laun
         found = replace(scripted(), key=probe_key(shape, "cpu", 1))
         store.probes.trial(found.key).publish("result.json", found.to_json().encode())
     missing = plan.missing(dict.fromkeys(plan.record.wanted, "missing"))
-    probe_shapes(plan, missing, (), store, tmp_path, where, launch, Console(quiet=True))
+    document = {name: value for name, value in missing[0].config.items() if name != "seed"}
+    study = StudyPlan("id", missing[0].labels, document | {"evaluate": {"test": False}}, {}, "", 1, 2)
+    probe_shapes(plan, missing, [study], store, tmp_path, where, launch, Console(quiet=True))
     assert len(plan.costs.probes) == 2
     assert where.share_of(plan.costs.probe(missing[0].key)).memory == 1.5 * 2**30
 
