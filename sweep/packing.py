@@ -44,27 +44,29 @@ def probe_shapes(
     from sweep.launch import launch
     from sweep.work import probe
 
-    shapes: dict[str, WantedTrial] = {}
-    for trial in missing:
-        shapes.setdefault(plan.costs.weights[trial.key].shape, trial)
-    for study in studies:
-        config = TrialConfig.parse({**study.document, "seed": 0})
-        shape = weight_of(config, plan.corpora(config.data)).shape
-        shapes.setdefault(shape, WantedTrial("", study.labels, 0, config.document()))
-    threads = plan.fields.resources.threads
-    trials = [
-        WantedTrial(
-            probe_key(shape, where.device, threads), {"probe": f"probe of {trial.cell}"}, trial.seed, trial.config
-        )
-        for shape, trial in shapes.items()
-    ]
-    states = store.probes.states(trial.key for trial in trials)
-    left = [trial for trial in trials if states[trial.key] != "done"]
+    wanted = _wanted(plan, missing, studies, where.device)
+    states = store.probes.states(trial.key for trial in wanted.values())
+    left = [trial for trial in wanted.values() if states[trial.key] != "done"]
     if left:
         with Progress(left, {trial.key: 1.0 for trial in left}, console, _described, room="probes") as progress:
             queue = TrialQueue(left, store.probes, plan.fields.retry, [progress], this.id, lambda key: BYTES_NEEDED)
             launch(queue, store, corpora, where, this, plan.fields.grace_seconds, probe)
-    learn(plan, store, where.device, shapes)
+    learn(plan, store, where.device, wanted)
+
+
+def _wanted(
+    plan: Plan, missing: Iterable[WantedTrial], studies: Iterable[StudyPlan], device: str
+) -> dict[str, WantedTrial]:
+    """The probe of each shape, by shape: as a job on the first trial that has it."""
+    first = {plan.costs.weights[trial.key].shape: (trial.cell, trial.config) for trial in reversed(list(missing))}
+    for study in studies:
+        config = TrialConfig.parse({**study.document, "seed": 0})
+        first.setdefault(weight_of(config, plan.corpora(config.data)).shape, (study.cell, config.document()))
+    threads = plan.fields.resources.threads
+    return {
+        shape: WantedTrial(probe_key(shape, device, threads), {"probe": f"probe of {cell}"}, config["seed"], config)
+        for shape, (cell, config) in first.items()
+    }
 
 
 def _described(probe: Probe) -> str:
