@@ -25,7 +25,8 @@ def sleep(config: dict[str, float]) -> None:
 def main() -> None:
     asked: dict[str, Any] = json.load(sys.stdin)
     with tempfile.TemporaryDirectory() as folder, redirect_stdout(sys.stderr):
-        ray.init(num_cpus=asked["slots"], include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+        # `local`, or Ray would join whatever cluster it finds on the machine.
+        ray.init("local", num_cpus=asked["slots"], include_dashboard=False, log_to_driver=False, logging_level="ERROR")
         tuner = tune.Tuner(
             tune.with_resources(sleep, {"cpu": 1}),
             param_space={"seconds": tune.grid_search(asked["seconds"])},
