@@ -83,6 +83,11 @@ class Split:
         lengths: npt.NDArray[np.int64] = np.diff(self.offsets)
         return lengths
 
+    def subset(self, indices: npt.NDArray[np.int64]) -> "Split":
+        """Some of the sentences, in the order given."""
+        sentences = [self.tokens[self.offsets[i] : self.offsets[i + 1]] for i in indices]
+        return Split(np.concatenate(sentences), np.cumsum([0, *map(len, sentences)]))
+
     def rows(self, indices: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """(len(indices), T) tokens of sentences that all have the same length T."""
         starts = self.offsets[indices]

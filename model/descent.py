@@ -25,8 +25,9 @@ class DescentConfig(UpdateConfig):
     2019), apart from the gradient; of the others, added to it.
     """
 
-    learning_rate: PositiveFloat = 1.0
-    clip: PositiveFloat = 5.0  # on the norm of all parameters' gradients together
+    learning_rate: PositiveFloat = Field(1.0, json_schema_extra={"in_shape": False})
+    # On the norm of all parameters' gradients together.
+    clip: PositiveFloat = Field(5.0, json_schema_extra={"in_shape": False})
     normalisation: Normalisation = "sentence"
     optimizer: OptimizerName = Field("sgd", json_schema_extra={"in_key": "unless default"})
     beta1: float = Field(0.9, ge=0, lt=1, json_schema_extra={"in_key": "unless default"})

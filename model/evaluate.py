@@ -24,7 +24,7 @@ class EvaluateConfig(BaseModel):
 
     samples: PositiveInt = 1
     tokens_at_once: PositiveInt = 8192
-    test: bool = Field(True, json_schema_extra={"in_key": "unless default"})
+    test: bool = Field(True, json_schema_extra={"in_key": "unless default", "in_shape": False})
 
 
 @torch.no_grad()

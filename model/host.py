@@ -2,14 +2,19 @@
 
 import ctypes
 import functools
+import re
+import resource
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 # Of glibc's malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
+GPU_CONTEXT = 768 * 2**20
+"""Bytes of a GPU that CUDA and its libraries take for each process, beside what PyTorch allocates. Not measured."""
 
 
 def set_up(threads: int = 1) -> None:
@@ -61,3 +66,27 @@ def multiplies_in_single(product: Callable[[Tensor, Tensor], Tensor]) -> bool:
             if (product(a, b) - exact).norm() > 2**-18 * exact.norm():
                 return False
     return True
+
+
+def limit_gpu_memory(share: float) -> None:
+    """Have this process take no more of its GPU's memory than its share, CUDA's own part of it included."""
+    total = torch.cuda.get_device_properties(0).total_memory
+    torch.cuda.set_per_process_memory_fraction(allocator_fraction(share, total))
+
+
+def allocator_fraction(share: float, total: int) -> float:
+    """Of a GPU of `total` bytes, what PyTorch may allocate for a process that has a share of it."""
+    return 1.0 if share >= 1 else max(0.0, share - GPU_CONTEXT / total)
+
+
+def peak_memory() -> int:
+    """Bytes of this process that were resident at the most until now."""
+    try:
+        # Of this program alone: getrusage begins with what the parent had when it made the process.
+        found = re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())
+    except OSError:
+        found = None
+    if found:
+        return int(found[1]) * 1024
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

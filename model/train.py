@@ -38,14 +38,14 @@ class TrainConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    epochs: PositiveInt = 30
+    epochs: PositiveInt = Field(30, json_schema_extra={"in_shape": False})
     batch_size: PositiveInt = 32
     reshuffle: bool = False
     precision: Precision = "fp32"
-    max_skipped_steps: NonNegativeInt = 0
-    select: Literal["nelbo_paper", "nll", "nelbo_charged"] = "nelbo_paper"
-    plateau: PlateauConfig = PlateauConfig()
-    checkpoint_minutes: PositiveFloat = Field(15.0, json_schema_extra={"in_key": False})
+    max_skipped_steps: NonNegativeInt = Field(0, json_schema_extra={"in_shape": False})
+    select: Literal["nelbo_paper", "nll", "nelbo_charged"] = Field("nelbo_paper", json_schema_extra={"in_shape": False})
+    plateau: PlateauConfig = Field(PlateauConfig(), json_schema_extra={"in_shape": False})
+    checkpoint_minutes: PositiveFloat = Field(15.0, json_schema_extra={"in_key": False, "in_shape": False})
 
     def check(self, model: TextModel) -> None:
         """Raises ValueError when a model has not what its training is to be judged by, or cannot be rounded."""

@@ -16,6 +16,7 @@ from sweep.measures import MEASURES, PRESETS
 from sweep.mirror import default_uri
 from sweep.options import DEFAULT_RESULTS, Json, Name, Results, Tracking, say
 from sweep.plan import results_of
+from sweep.plan_cli import app as plan_app
 from sweep.read_cli import app as read_app
 from sweep.render import FORMATS, render
 from sweep.report_cli import app as report_app
@@ -33,6 +34,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
+app.add_typer(plan_app)
 app.add_typer(train_app)
 app.add_typer(submit_app)
 

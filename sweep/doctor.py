@@ -10,15 +10,14 @@ from typing import Literal
 
 import torch
 
+from sweep.forecast import bytes_to_come
 from sweep.mirror import default_uri, redacted
 from sweep.nodes import examine_nodes
-from sweep.plan import COPIES, Plan, make_plan
+from sweep.plan import make_plan
 from sweep.ray_token import token_file
-from sweep.spec import Resources, SweepSpec
+from sweep.resources import Resources
+from sweep.spec import SweepSpec
 from sweep.store import TrialStore
-
-HISTORY_BYTES = 2000
-"""Of one epoch in a result."""
 
 
 @dataclass(frozen=True)
@@ -57,18 +56,10 @@ def _disk(store: TrialStore, source: str | None, corpora: Path) -> Iterator[Find
         yield Finding("note", "disk", f"{has}; name a sweep to compare with what it needs")
         return
     plan = make_plan(SweepSpec.load(source), corpora)
-    need = _bytes_needed(plan, store)
+    need = bytes_to_come(plan, plan.missing(store.states(plan.record.wanted)), os.cpu_count() or 1)
     besides = ", besides what its searches leave" if plan.record.studies else ""
     grade: Literal["good", "wrong"] = "good" if need < free else "wrong"
     yield Finding(grade, "disk", f"{has}, and sweep '{source}' needs up to {need / 2**30:.2f} GiB more{besides}")
-
-
-def _bytes_needed(plan: Plan, store: TrialStore) -> int:
-    """Of the trials that are not done: each leaves its weights and its history, and needs more while it runs."""
-    missing = plan.missing(store.states(plan.record.wanted))
-    running = sorted(plan.bytes_needed(trial.key) for trial in missing)[-(os.cpu_count() or 1) :]
-    history = sum(HISTORY_BYTES * int(trial.config["train"]["epochs"]) for trial in missing)
-    return sum(running) + history + sum(plan.bytes_needed(trial.key) for trial in missing) // COPIES
 
 
 def _mlflow(store: TrialStore, tracking: str | None) -> Finding:

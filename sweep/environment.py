@@ -74,6 +74,7 @@ def _run(*command: str) -> str | None:
     return done.stdout.strip()
 
 
+@functools.cache  # a distribution's whole description is parsed each time
 def _version(name: str) -> str | None:
     try:
         return version(name)

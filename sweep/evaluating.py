@@ -5,7 +5,6 @@ import threading
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -17,12 +16,10 @@ from sweep.plan import fields_of, results_of
 from sweep.progress import Progress, duration
 from sweep.queue import TrialQueue
 from sweep.record import SweepRecord, TrialResult, WantedTrial
+from sweep.resources import Cluster
 from sweep.roles import Observer
 from sweep.run import HURRY, RunOptions, close_mirror, open_cluster, open_mirror, write_tables
 from sweep.store import EvaluationStore, TrialStore
-
-if TYPE_CHECKING:
-    from sweep.launch import Cluster
 
 
 @dataclass(frozen=True)
@@ -86,12 +83,13 @@ def _measure(
     work: Work,
     store: TrialStore,
     options: RunOptions,
-    where: "Cluster",
+    where: Cluster,
     this: Launch,
     console: Console,
     mirror: Mirror | None,
 ) -> None:
-    from sweep.launch import evaluate, launch
+    from sweep.launch import launch
+    from sweep.work import evaluate
 
     fields = fields_of(work.record)
     costs = {trial.key: work.results[trial.key].cost["seconds"] for trial in work.missing}

@@ -125,6 +125,16 @@ class Jobs(ABC, Generic[Record]):
             files.remove(FAILURE)
         return Attempt(key, files, claim, self.log(key).splitlines())
 
+    def begin_missing(self, key: str, config: Mapping[str, Any], launch: str) -> "Attempt | None":
+        """The same, unless it is done: None then. Raises TakenError."""
+        if self.state(key) == "done":
+            return None
+        attempt = self.begin(key, config, launch)
+        if self.state(key) == "done":  # since it was looked at: whoever had it gave it up by finishing
+            attempt.withdraw()
+            return None
+        return attempt
+
     def forget(self, keys: Iterable[str]) -> None:
         """Have unfinished trials start from the beginning; one that a launch trains now is left alone."""
         for key in keys:

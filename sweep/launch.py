@@ -12,25 +12,20 @@ import socket
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 
-from sweep.claims import Launch, TakenError, watched_stop
-from sweep.config import TrialConfig
+from sweep.claims import Launch
 from sweep.ending import ended_in_good_order
-from sweep.evaluation import EvaluationSettings
-from sweep.jobs import SupersededError
-from sweep.measuring import run_evaluation
-from sweep.outcome import NoRoomError, Right, StoppedError, TrialFailedError
 from sweep.queue import TrialQueue
 from sweep.ray_token import refuse_open
-from sweep.record import EpochRecord, FailureKind
-from sweep.spec import Resources
+from sweep.record import EpochRecord, FailureKind, WantedTrial
+from sweep.resources import Cluster, Resources, Share
 from sweep.store import TrialStore
-from sweep.trial import run_trial
+from sweep.work import Assignment, Work, train
 
 # Read by Ray when it is imported.
 _ENVIRONMENT = {
@@ -64,19 +59,6 @@ logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
 _Answer = TypeVar("_Answer")
 NODE_SECONDS = 120.0
 """That the nodes of a cluster have for an answer: a first process there imports PyTorch from a shared disk."""
-
-
-@dataclass(frozen=True)
-class Cluster:
-    """A Ray cluster that this process has joined, with the share of it that one trial takes.
-
-    slots: trials that run at once. node_cpu: of its largest node, for a trial that is to be alone there.
-    """
-
-    cpu: float
-    gpu: float
-    slots: int
-    node_cpu: float
 
 
 @contextlib.contextmanager
@@ -115,27 +97,14 @@ def cluster(resources: Resources, address: str | None = None, num_cpus: int | No
     try:
         if address is not None:
             refuse_open(ray.get_runtime_context().gcs_address)
-        yield _fit_resources(resources)
+        yield Cluster(_nodes(), resources)
     finally:
         ray.shutdown()
 
 
-def _fit_resources(resources: Resources) -> Cluster:
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    has_gpu = any(node.get("GPU", 0) > 0 for node in nodes)
-    gpu = float(has_gpu) if resources.gpu == "auto" else resources.gpu
-    most = {kind: max((node.get(kind, 0.0) for node in nodes), default=0.0) for kind in ("CPU", "GPU")}
-    slots = 0
-    for node in nodes:
-        by_cpu = node.get("CPU", 0.0) / resources.cpu
-        by_gpu = node.get("GPU", 0.0) / gpu if gpu else by_cpu
-        slots += int(min(by_cpu, by_gpu))
-    if slots == 0:
-        raise ValueError(
-            f"resources: a trial asks for {resources.cpu:g} CPUs and {gpu:g} GPUs, but the largest node has "
-            f"{most['CPU']:g} and {most['GPU']:g}; ask for less with resources.cpu=… or resources.gpu=…"
-        )
-    return Cluster(resources.cpu, gpu, slots, most["CPU"])
+def _nodes() -> list[Share]:
+    found = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return [Share(node.get("CPU", 0.0), node.get("GPU", 0.0), node.get("memory", 0.0)) for node in found]
 
 
 def launch(
@@ -145,28 +114,32 @@ def launch(
     where: Cluster,
     this: Launch,
     grace_seconds: float,
-    work: Callable[[Mapping[str, Any]], None] | None = None,
+    work: Work = train,
+    share_of: Callable[[str], Share] | None = None,
 ) -> None:
     """Work through a queue on the cluster; returns when nothing runs any more. What came of it is in the store.
 
     Ctrl-C, SIGTERM or a request to stop ends it in good order: no trial is started, and those that run have
     `grace_seconds` to leave a checkpoint. A second signal ends it at once.
-    work: what a worker does with an assignment; `train`, by default.
+    share_of: what a trial, by its key, takes of a node; that of an unmeasured one by default.
     """
-    assignment = {
-        "results": str(store.files),  # absolute: a worker may have another working directory
-        "corpora": str(corpora.absolute()),
-        "threads": where.cpu,
-        "launch": this.id,
-    }
+
+    def assign(trial: WantedTrial, alone: bool) -> dict[str, Any]:
+        share = share_of(trial.key) if share_of else where.unmeasured
+        # Absolute paths: a worker may have another working directory.
+        return asdict(Assignment(
+            trial.key, dict(trial.config), str(store.files), str(corpora.absolute()), this.id,
+            where.resources.threads, asdict(where.alone(share) if alone else share),
+        ))  # fmt: skip
+
     with tempfile.TemporaryDirectory(prefix="sweep-") as scratch:
         tuner = tune.Tuner(
-            tune.with_resources(work or train, lambda assigned: _share(where, assigned)),
+            tune.with_resources(_on_a_worker(work), lambda assigned: assigned["share"]),
             tune_config=tune.TuneConfig(
-                search_alg=_Handout(queue, this, assignment),
+                search_alg=_Handout(queue, this, assign),
                 num_samples=-1,
                 # More than run at once, so that a node that joins finds work waiting.
-                max_concurrent_trials=4 * where.slots,
+                max_concurrent_trials=4 * where.most_slots,
                 reuse_actors=True,
                 trial_name_creator=lambda trial: trial.config["key"][:12],
                 trial_dirname_creator=lambda trial: f"{trial.config['key'][:12]}-{trial.trial_id}",
@@ -187,64 +160,14 @@ def launch(
             tuner.fit()
 
 
-def _share(where: Cluster, assigned: Mapping[str, Any]) -> dict[str, float]:
-    """What a trial takes of a node: its share, or as much as keeps all others away from its device."""
-    if not assigned["alone"]:
-        return {"cpu": where.cpu, "gpu": where.gpu}
-    return {"cpu": where.cpu, "gpu": max(1.0, where.gpu)} if where.gpu else {"cpu": where.node_cpu, "gpu": 0.0}
+def _on_a_worker(work: Work) -> Callable[[Mapping[str, Any]], None]:
+    """Work as Tune has it done."""
 
+    def trainable(assigned: Mapping[str, Any]) -> None:
+        device = "cuda" if torch.cuda.is_available() and ray.get_gpu_ids() else "cpu"
+        work(Assignment(**assigned), device, lambda record: tune.report({"epoch": asdict(record)}))
 
-def train(assignment: Mapping[str, Any]) -> None:
-    """What a worker does with a trial that is to be trained."""
-
-    def work(store: TrialStore, device: str, right: Right) -> None:
-        run_trial(
-            TrialConfig.parse(assignment["config"]),
-            store,
-            Path(assignment["corpora"]),
-            device=device,
-            threads=_threads(assignment),
-            # Ends by SystemExit when the trial is not wanted any more, which must arrive where it came from.
-            on_epoch=lambda record: tune.report({"epoch": asdict(record)}),
-            right=right,
-            key=assignment["key"],
-        )
-
-    _as_asked(assignment, work)
-
-
-def evaluate(assignment: Mapping[str, Any]) -> None:
-    """What a worker does with a trial that is to be evaluated: its config are the settings of that."""
-
-    def work(store: TrialStore, device: str, right: Right) -> None:
-        run_evaluation(
-            EvaluationSettings.model_validate(assignment["config"]),
-            store,
-            assignment["key"],
-            Path(assignment["corpora"]),
-            device=device,
-            threads=_threads(assignment),
-            right=right,
-        )
-
-    _as_asked(assignment, work)
-
-
-def _as_asked(assignment: Mapping[str, Any], work: Callable[[TrialStore, str, Right], None]) -> None:
-    """Work until it is done or its launch is to stop. What the store or its other launches know of is not raised."""
-    store = TrialStore(assignment["results"])
-    device = "cuda" if torch.cuda.is_available() and ray.get_gpu_ids() else "cpu"
-    with watched_stop(store.launches, assignment["launch"]) as stop:
-        if stop.is_set():
-            return
-        with contextlib.suppress(TrialFailedError, SupersededError, TakenError, StoppedError, NoRoomError):
-            work(store, device, Right(assignment["launch"], stop))
-    if device == "cuda":
-        torch.cuda.empty_cache()  # the next trial may be another process's
-
-
-def _threads(assignment: Mapping[str, Any]) -> int:
-    return max(1, int(assignment["threads"]))
+    return trainable
 
 
 def on_each_node(function: Callable[..., _Answer], *arguments: object) -> dict[str, _Answer]:
@@ -271,11 +194,11 @@ def on_each_node(function: Callable[..., _Answer], *arguments: object) -> dict[s
 class _Handout(Searcher):  # type: ignore[misc]  # ray is untyped
     """The queue as Tune sees it: a search algorithm that suggests each waiting trial once."""
 
-    def __init__(self, queue: TrialQueue[Any], this: Launch, assignment: Mapping[str, Any]):
+    def __init__(self, queue: TrialQueue[Any], this: Launch, assign: Callable[[WantedTrial, bool], Mapping[str, Any]]):
         super().__init__()
         self._queue = queue
         self._this = this
-        self._assignment = assignment
+        self._assign = assign
 
     def __getstate__(self) -> dict[str, Any]:
         # Tune pickles its searcher for a restore that is never made; the queue's observers hold threads.
@@ -285,10 +208,7 @@ class _Handout(Searcher):  # type: ignore[misc]  # ray is untyped
         if self._this.stop.is_set() or self._queue.is_over:
             return Searcher.FINISHED
         found = self._queue.next()
-        if found is None:
-            return None
-        trial, alone = found
-        return {**self._assignment, "key": trial.key, "config": dict(trial.config), "alone": alone}
+        return None if found is None else self._assign(*found)
 
     def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
         """Nothing to learn here: the queue is told by the relay."""

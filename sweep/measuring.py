@@ -44,13 +44,10 @@ def run_evaluation(
     """
     host.set_up(threads)
     evaluations = store.evaluations(settings)
-    if evaluations.state(key) == "done":
-        return evaluations.result(key)
     if store.state(key) != "done":
         raise ValueError(f"trial {key[:12]} is {store.state(key)}, and only a done one can be evaluated")
-    attempt = evaluations.begin(key, settings.model_dump(), right.launch)
-    if evaluations.state(key) == "done":
-        attempt.withdraw()
+    attempt = evaluations.begin_missing(key, settings.model_dump(), right.launch)
+    if attempt is None:
         return evaluations.result(key)
     with guarded(attempt, lambda: 0), logged(attempt):
         try:

@@ -1,66 +1,53 @@
 """What a spec wants, checked to the last trial, and how much of it the store already has."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
-import torch
 from pydantic import ValidationError as PydanticError
 
-from data.cache import load
-from data.corpus import Corpus, CorpusConfig
+from data.corpus import Corpus
 from sweep.config import ConfigError, TrialConfig, explain, trial_key
 from sweep.evaluation import Evaluation
 from sweep.record import START, State, SweepRecord, TrialResult, WantedTrial
 from sweep.search_plan import plan_studies
 from sweep.spec import Cell, SpecFields, SweepSpec
 from sweep.store import TrialStore
+from sweep.weight import Corpora, Costs, Weight, checked, weight_of
 
 COPIES = 7
 """Of its weights that a running trial has at the most: two checkpoints and a third half written, each with the best
 ones too, and those beside the result."""
 
 
-class Corpora:
-    """The corpora of a folder, each loaded once."""
-
-    def __init__(self, folder: Path):
-        self.folder = folder
-        self._loaded: dict[CorpusConfig, Corpus] = {}
-
-    def __call__(self, config: CorpusConfig) -> Corpus:
-        """Raises ValueError when it is not there."""
-        if config not in self._loaded:
-            self._loaded[config] = load(config, self.folder)
-        return self._loaded[config]
-
-
 @dataclass(frozen=True)
 class Plan:
-    """A checked sweep. costs, parameters: expected work, in multiplications, and size of each trial by key.
-
-    Those of the trials that a search will suggest come to it as they are suggested.
-    """
+    """A checked sweep. costs: expected work of each trial; those that a search suggests come to it as they do."""
 
     record: SweepRecord
     fields: SpecFields
     corpora: Corpora
-    costs: dict[str, float] = field(default_factory=dict)
-    parameters: dict[str, int] = field(default_factory=dict)
+    costs: Costs
 
     def weigh(self, key: str, config: TrialConfig) -> None:
         """Know the cost and the size of a trial."""
         if key not in self.costs:
-            self.costs[key], self.parameters[key] = _work(config, self.corpora(config.data))
+            self.costs.put(key, weight_of(config, self.corpora(config.data)))
 
     def bytes_needed(self, key: str) -> int:
         """What a running trial has in the store at the most, all of it float32; one of `COPIES` stays in the end."""
-        return COPIES * 4 * self.parameters[key]
+        return COPIES * 4 * self.costs.weights[key].parameters
 
     def missing(self, states: Mapping[str, State]) -> list[WantedTrial]:
-        """Trials that are not done, longest expected first, so that none of the long ones is left to the end."""
-        left = [trial for key, trial in self.record.wanted.items() if key in states and states[key] != "done"]
+        """Trials that are not done, in the order in which they should start."""
+        return self.longest_first(
+            trial for key, trial in self.record.wanted.items() if key in states and states[key] != "done"
+        )
+
+    def longest_first(self, trials: Iterable[WantedTrial]) -> list[WantedTrial]:
+        """By what is expected, so that none of the long ones is left to the end."""
+        left = list(trials)
         # What others wait for is as urgent as they are.
         behind: dict[str, float] = {}
         for trial in left:
@@ -68,12 +55,19 @@ class Plan:
         return sorted(left, key=lambda trial: -self.costs[trial.key] - behind.get(trial.key, 0.0))
 
     def expected_seconds(self, store: TrialStore) -> float | None:
-        """Slot-seconds that the missing trials will take, by the pace of this sweep's done ones; None before any."""
+        """Slot-seconds that the missing trials will take: by the pace of this sweep's done ones, else by probes.
+
+        None when there are neither, or some shape was not probed.
+        """
         done = store.results(self.record.wanted)
-        if not done:
+        left = [key for key in self.record.wanted if key not in done]
+        if done:
+            pace = sum(result.cost["seconds"] for result in done.values()) / sum(self.costs[key] for key in done)
+        elif all(self.costs.probe(key) for key in left):
+            pace = 1.0
+        else:
             return None
-        pace = sum(result.cost["seconds"] for result in done.values()) / sum(self.costs[key] for key in done)
-        return pace * sum(self.costs[key] for key in self.record.wanted if key not in done)
+        return pace * sum(self.costs[key] for key in left)
 
 
 def make_plan(spec: SweepSpec, corpora: Path) -> Plan:
@@ -83,30 +77,29 @@ def make_plan(spec: SweepSpec, corpora: Path) -> Plan:
     """
     fields, loaded = spec.fields, Corpora(corpora)
     trials: list[WantedTrial] = []
-    costs: dict[str, float] = {}
-    parameters: dict[str, int] = {}
+    weights: dict[str, Weight] = {}
     starts: dict[str, WantedTrial] = {}
     for cell in spec.cells():
         first = spec.trial_config(cell, spec.seeds[0])
         corpus = loaded(first.data)
-        cost, size = _cost(spec, cell, first, corpus)
+        weight = _checked_weight(spec, cell, first, corpus)
         for seed in spec.seeds if fields.search is None or fields.search.grid else ():
             config = spec.trial_config(cell, seed)
             prerequisite, after = spec.prerequisite(cell, config), ""
             if prerequisite is not None:
                 after = trial_key(prerequisite, corpus.content_hash)
                 starts.setdefault(after, _start(after, cell, prerequisite))
-                if after not in costs:
-                    costs[after], parameters[after] = _start_cost(spec, cell, prerequisite, corpus)
+                if after not in weights:
+                    weights[after] = _start_weight(spec, cell, prerequisite, corpus)
             key = trial_key(config, corpus.content_hash)
             trials.append(WantedTrial(key, cell.labels, seed, config.document(), after))
-            costs[key], parameters[key] = cost, size
-    studies = plan_studies(spec, lambda config: _checked(config, loaded(config.data)))
+            weights[key] = weight
+    studies = plan_studies(spec, lambda config: checked(config, loaded(config.data)))
     document = {**spec.document.values, "last": dict(spec.last)} if spec.last else dict(spec.document.values)
     record = SweepRecord(
         fields.name, document, tuple(trials), fields.table.model_dump(), studies, starts=tuple(starts.values())
     )
-    return Plan(record, fields, loaded, costs, parameters)
+    return Plan(record, fields, loaded, Costs(weights))
 
 
 def _start(key: str, cell: Cell, config: TrialConfig) -> WantedTrial:
@@ -114,9 +107,9 @@ def _start(key: str, cell: Cell, config: TrialConfig) -> WantedTrial:
     return WantedTrial(key, {START: f"start of {' / '.join(cell.labels.values())}"}, config.seed, config.document())
 
 
-def _start_cost(spec: SweepSpec, cell: Cell, config: TrialConfig, corpus: Corpus) -> tuple[float, int]:
+def _start_weight(spec: SweepSpec, cell: Cell, config: TrialConfig, corpus: Corpus) -> Weight:
     try:
-        return _work(config, _checked(config, corpus))
+        return weight_of(config, checked(config, corpus))
     except ValueError as error:
         raise spec.misplaced(ConfigError(("start", "trained"), str(error)), cell.labels) from None
 
@@ -127,9 +120,8 @@ def plan_again(record: SweepRecord, corpora: Path) -> Plan:
     Raises ValueError when a trial would now be another one, since its corpus or this program has changed.
     """
     loaded = Corpora(corpora)
-    costs: dict[str, float] = {}
-    parameters: dict[str, int] = {}
-    of_cell: dict[str, tuple[float, int]] = {}
+    weights: dict[str, Weight] = {}
+    of_cell: dict[str, Weight] = {}
     for trial in (*record.trials, *record.starts):
         config = TrialConfig.parse(trial.config)
         corpus = loaded(config.data)
@@ -139,8 +131,8 @@ def plan_again(record: SweepRecord, corpora: Path) -> Plan:
                 f"program it is another trial; run the sweep's spec again"
             )
         if trial.cell not in of_cell:
-            of_cell[trial.cell] = _work(config, corpus)
-        costs[trial.key], parameters[trial.key] = of_cell[trial.cell]
+            of_cell[trial.cell] = weight_of(config, corpus)
+        weights[trial.key] = of_cell[trial.cell]
     for study in record.studies:
         corpus = loaded(TrialConfig.parse({**study.document, "seed": 0}).data)
         if corpus.content_hash != study.corpus:
@@ -148,7 +140,7 @@ def plan_again(record: SweepRecord, corpora: Path) -> Plan:
                 f"sweep '{record.name}': the search of {study.cell} was begun on another corpus than this "
                 f"'{corpus.title}'; run the sweep's spec again, which searches anew"
             )
-    return Plan(record, fields_of(record), loaded, costs, parameters)
+    return Plan(record, fields_of(record), loaded, Costs(weights))
 
 
 def fields_of(record: SweepRecord) -> SpecFields:
@@ -160,35 +152,12 @@ def fields_of(record: SweepRecord) -> SpecFields:
         raise ValueError(f"sweep '{record.name}': {explain(error, SpecFields, written)}; run its spec again") from None
 
 
-def _cost(spec: SweepSpec, cell: Cell, config: TrialConfig, corpus: Corpus) -> tuple[float, int]:
-    """Expected work and size of a trial. Raises ValueError with the place in the spec when it cannot be built."""
+def _checked_weight(spec: SweepSpec, cell: Cell, config: TrialConfig, corpus: Corpus) -> Weight:
+    """Raises ValueError with the place in the spec when the trial cannot be built."""
     try:
-        return _work(config, _checked(config, corpus))
+        return weight_of(config, checked(config, corpus))
     except ValueError as error:
         raise spec.misplaced(ConfigError(("model",), str(error)), cell.labels) from None
-
-
-def _checked(config: TrialConfig, corpus: Corpus) -> Corpus:
-    """The corpus of a trial that can be trained. Raises ValueError for one that cannot."""
-    try:
-        with torch.device("meta"):
-            model = config.model.build(corpus.vocabulary)
-            config.objective.check(model)
-            config.train.check(model)
-            config.start.check(model)
-            config.update.build(model)
-    except (ValueError, RuntimeError) as error:  # of PyTorch: sizes whose product is beyond 64 bits
-        raise ValueError(str(error).splitlines()[0]) from None
-    return corpus
-
-
-def _work(config: TrialConfig, corpus: Corpus) -> tuple[float, int]:
-    """Expected multiplications of a trial, and its parameters."""
-    with torch.device("meta"):
-        model = config.model.build(corpus.vocabulary)
-    # A step multiplies by each weight three times: forward, and for the gradients of inputs and weights.
-    operations = 3.0 * model.operations_per_token * corpus.splits["train"].num_tokens * config.train.epochs
-    return operations, sum(parameter.numel() for parameter in model.parameters())
 
 
 def count_states(states: Mapping[str, State]) -> dict[str, int]:

@@ -75,7 +75,7 @@ class Tally:
 class Progress(Generic[Found]):
     """An observer of a launch; a context while it is shown. Does nothing but remember and print.
 
-    describe: what a trial came to, in a few words. costs, more: as in `Tally`.
+    describe: what a trial came to, in a few words. costs, more: as in `Tally`. room: of the store, with their folders.
     """
 
     def __init__(
@@ -85,8 +85,10 @@ class Progress(Generic[Found]):
         console: Console,
         describe: Callable[[Found], str],
         more: int = 0,
+        room: str = "trials",
     ):
         self._describe = describe
+        self._room = room
         self._tally = Tally(trials, costs, more)
         self._console = console
         self._lock = threading.RLock()
@@ -127,7 +129,7 @@ class Progress(Generic[Found]):
             self._tally.running.pop(trial.key, None)
             self._tally.failed.add(trial.key)
             tally = str(self._tally)
-        where = f"trials/{trial.key}/failure.json"
+        where = f"{self._room}/{trial.key}/failure.json"
         self._say(f"FAILED {trial.name} ({failure.kind}): {failure.message}; see {where}  [{tally}]")
 
     def returned(self, trial: WantedTrial) -> None:

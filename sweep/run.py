@@ -19,6 +19,7 @@ from sweep.measures import columns_of
 from sweep.mirror import Mirror
 from sweep.nodes import check_nodes
 from sweep.notify import notified
+from sweep.packing import probe_shapes
 from sweep.places import local_folder
 from sweep.plan import Plan, count_states, evaluations_of, results_of
 from sweep.points import searched
@@ -26,13 +27,12 @@ from sweep.progress import Progress, of_training
 from sweep.queue import TrialQueue
 from sweep.record import State, SweepRecord, TrialResult, WantedTrial
 from sweep.render import FORMATS, render
+from sweep.resources import Cluster, Resources, Share
 from sweep.roles import Observer
-from sweep.spec import Resources
 from sweep.store import TrialStore
 from sweep.table import comparison_tables
 
 if TYPE_CHECKING:
-    from sweep.launch import Cluster
     from sweep.search_source import Search
 
 HURRY = 15.0
@@ -115,7 +115,7 @@ def run(
 
 
 @contextmanager
-def open_cluster(resources: Resources, options: RunOptions, store: TrialStore) -> Iterator["Cluster"]:
+def open_cluster(resources: Resources, options: RunOptions, store: TrialStore) -> Iterator[Cluster]:
     """Join or start a cluster. Raises ValueError when it cannot be used, or one of its nodes cannot."""
     # Ray takes seconds to import, which a sweep that is done need not pay.
     from sweep.launch import cluster
@@ -186,7 +186,7 @@ def _train(
     search: "Search | None",
     store: TrialStore,
     corpora: Path,
-    where: "Cluster",
+    where: Cluster,
     this: Launch,
     console: Console,
     others: Sequence[Observer[TrialResult]],
@@ -194,15 +194,23 @@ def _train(
     from sweep.launch import launch
 
     fields, more = plan.fields, search.num_to_come if search else 0
+    if fields.resources.probe:
+        studies = plan.record.studies if more else ()
+        probe_shapes(plan, missing, studies, store, corpora, where, this, console)
     if fields.search is not None and (most := fields.search.at_once * len(plan.record.studies)) < where.slots:
         _warn(
             console,
             f"searches have at most {most} suggestions under way, for {where.slots} slots; raise search.at_once",
         )
-    with Progress(missing, plan.costs, console, of_training, more) as progress:
+    trials = plan.longest_first(missing)
+    with Progress(trials, plan.costs, console, of_training, more) as progress:
         observers = [progress, *others]
-        queue = TrialQueue(missing, store, fields.retry, observers, this.id, plan.bytes_needed, search)
-        launch(queue, store, corpora, where, this, fields.grace_seconds)
+        queue = TrialQueue(trials, store, fields.retry, observers, this.id, plan.bytes_needed, search)
+
+        def share_of(key: str) -> Share:
+            return where.share_of(plan.costs.probe(key))
+
+        launch(queue, store, corpora, where, this, fields.grace_seconds, share_of=share_of)
 
 
 def tables_of(

@@ -16,7 +16,6 @@ from pydantic import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
-    field_validator,
 )
 from pydantic import ValidationError as PydanticError
 from yaml import YAMLError
@@ -38,6 +37,7 @@ from sweep.document import (
 from sweep.notify import NotifySettings
 from sweep.record import START as START_OF
 from sweep.record import SUGGESTION, TUNED
+from sweep.resources import Resources
 from sweep.search_fields import SearchFields
 
 Patch = Mapping[str, Any]
@@ -48,22 +48,6 @@ START: Patch = {"data": "grammar", "schedule": "linear", "objective": "elbo", "u
 """Under every spec: what a trial is made of where the spec does not say."""
 MOST_TRIALS = 10_000
 """Of one sweep, before exclusion: each is checked at every launch, and a grid is soon larger than it looks."""
-
-
-class Resources(BaseModel):
-    """What one trial asks of the cluster. gpu: a share of a GPU, or `auto`: one when the cluster has any, else none."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    cpu: PositiveFloat = 1.0
-    gpu: NonNegativeFloat | Literal["auto"] = "auto"
-
-    @field_validator("gpu")
-    @classmethod
-    def _shares_one_or_takes_whole(cls, gpu: float | str) -> float | str:
-        if isinstance(gpu, float) and gpu > 1 and gpu != int(gpu):
-            raise ValueError("a trial takes a share of one GPU, or whole ones")
-        return gpu
 
 
 class RetryPolicy(BaseModel):

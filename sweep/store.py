@@ -9,6 +9,7 @@
                     result.json       what it found; written last, its existence means done
                     reading/          what was read from its latent space
                     evaluations/<id>/ what its weights were measured to be later, by the same rules; see jobs.py
+<root>/probes/<key>/                  what trials of one shape take, by the same rules; see probe.py
 <root>/sweeps/<name>/sweep.json       the sweep as last launched
                      drivers/         who may launch it: the newest driver
                      studies/         what its searches have suggested; see points.py
@@ -35,6 +36,7 @@ from sweep.claims import Launch, LaunchFacts
 from sweep.evaluation import Evaluation, EvaluationSettings
 from sweep.jobs import RESULT, WEIGHTS, Jobs
 from sweep.places import files_at
+from sweep.probe import Probe
 from sweep.record import SweepRecord, TrialResult
 
 FIGURES, REPORT = "figures", "report.html"
@@ -71,6 +73,10 @@ class TrialStore(Jobs[TrialResult]):
 
     def evaluations(self, settings: EvaluationSettings) -> "EvaluationStore":
         return EvaluationStore(self, settings.id)
+
+    @property
+    def probes(self) -> "ProbeStore":
+        return ProbeStore(self.files)
 
     def sweep(self, name: str) -> Files:
         return self.files.below(f"sweeps/{name}")
@@ -166,6 +172,23 @@ class EvaluationStore(Jobs[Evaluation]):
 
     def parse(self, text: bytes) -> Evaluation:
         return Evaluation.from_json(text)
+
+
+@dataclass(frozen=True)
+class ProbeStore(Jobs[Probe]):
+    """The probes of shapes, by their keys. root: of the whole store."""
+
+    root: Files
+
+    @property
+    def files(self) -> Files:
+        return self.root
+
+    def trial(self, key: str) -> Files:
+        return self.files.below(f"probes/{key}")
+
+    def parse(self, text: bytes) -> Probe:
+        return Probe.from_json(text)
 
 
 def _driven(name: str, owner: LaunchFacts) -> ValueError:

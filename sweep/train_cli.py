@@ -1,7 +1,6 @@
-"""The commands that train: plan, run, resume, retry, trial."""
+"""The commands that train: run, resume, retry, trial."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict
 from typing import Annotated, get_args
 
 import typer
@@ -27,11 +26,9 @@ from sweep.options import (
     Tracking,
     command,
     say,
-    say_json,
 )
 from sweep.plan import Plan, count_states, make_plan, plan_again, results_of
 from sweep.points import searched
-from sweep.progress import duration
 from sweep.record import FailureKind, SweepRecord
 from sweep.render import render
 from sweep.run import RunOptions, run, tables_of
@@ -41,25 +38,6 @@ from sweep.store import TrialStore
 from sweep.submission import ending_kept
 
 app = typer.Typer(rich_markup_mode="rich")
-
-
-@app.command("plan")
-def plan_command(source: Source, overrides: Overrides = None, results: Results = DEFAULT_RESULTS,
-                 corpora: Corpora = DEFAULT_CORPORA, as_json: Json = False) -> None:  # fmt: skip
-    """Check a sweep and say what it would train, without training. Example: [bold]sweep plan demo seeds=3[/]"""
-    plan, store = make_plan(SweepSpec.load(source, overrides or ()), corpora), TrialStore(results)
-    counts = count_states(store.states(plan.record.wanted))
-    seconds = plan.expected_seconds(store)
-    if as_json:
-        wanted = len(plan.record.wanted)
-        searched = [asdict(each) for each in searches(plan.record, store)]
-        say_json(
-            {"sweep": plan.record.name, "wanted": wanted, **counts, "expected_seconds": seconds, "searches": searched}
-        )
-        return
-    say(counts_line(plan.record, counts, searches(plan.record, store)))
-    left = "unknown before any trial is done" if seconds is None else f"{duration(seconds)} of one slot"
-    say(f"work left: {left}" + (", besides what searches will train" if plan.record.studies else ""))
 
 
 @app.command("run")

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.bench.slots import Slept, measured
+
 ROOT = Path(__file__).parents[1]
 SPEC = """
 name: three
@@ -71,3 +73,24 @@ def test_systems_are_compared_on_the_same_tokens(tmp_path: Path, lines_corpus: P
     assert [row["nll"] for row in again["rows"]] == [row["nll"] for row in measured["rows"]]
     assert continued.splitlines()[:-2] == printed.splitlines()[:-2]
     assert run("tests.bench.systems", "--reads", str(file)) == continued
+
+
+def test_slots_are_busy_for_the_trials_share_of_the_makespan() -> None:
+    """Two slots for ten seconds, of which trials take fifteen; the launch was a second before the first."""
+    times = {"a": [(1.0, 5.0), (5.5, 8.5)], "b": [(9.0, 11.0), (1.0, 6.0), (6.1, 7.1)]}
+    slept = [Slept(process, *each) for process, own in times.items() for each in own]
+    found = measured(slept, slots=2, launched=0.0)
+    assert (found["trials"], found["workers"], found["makespan"]) == (5, 2, 10.0)
+    assert found["efficiency"] == pytest.approx(15 / 20)
+    assert found["efficiency_from_launch"] == pytest.approx(15 / 22, abs=1e-4)
+    assert (found["overhead_median"], found["overhead_largest"]) == (0.5, 1.9)
+
+
+@pytest.mark.slow
+def test_a_launch_is_measured() -> None:
+    few = ["--trials", "6", "--slots", "2", "--shortest", "0.1", "--longest", "0.5", "--without-tune"]
+    found = json.loads(run("tests.bench.scheduling", *few))["ours"]
+    assert found["trials"] == 6
+    assert 1 <= found["workers"] <= 3
+    assert 0 < found["efficiency_from_launch"] < found["efficiency"] <= 1
+    assert 0 < found["overhead_median"] <= found["overhead_largest"]

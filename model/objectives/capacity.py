@@ -1,7 +1,7 @@
 """Capacity (Burgess et al. 2018, Eq. 8): the batch's mean KL is held at a target that rises from 0 to `nats`."""
 
 import torch
-from pydantic import PositiveFloat
+from pydantic import Field, PositiveFloat
 from torch import Tensor
 
 from model.core import Bound, TextModel
@@ -9,9 +9,10 @@ from model.objective import Objective, bound_of, check_latent
 
 
 class Config(Objective):
-    nats: PositiveFloat = 5.0  # the target after `epochs` epochs
-    epochs: PositiveFloat = 10.0
-    gamma: PositiveFloat = 1.0  # what a nat away from the target costs, times the schedule's weight
+    nats: PositiveFloat = Field(5.0, json_schema_extra={"in_shape": False})  # the target after `epochs` epochs
+    epochs: PositiveFloat = Field(10.0, json_schema_extra={"in_shape": False})
+    # What a nat away from the target costs, times the schedule's weight.
+    gamma: PositiveFloat = Field(1.0, json_schema_extra={"in_shape": False})
 
     def loss(
         self, model: TextModel, tokens: Tensor, noise: Tensor, generator: torch.Generator, epoch: float, beta: float

@@ -5,7 +5,7 @@ By dimension and batch: Kingma et al. 2016; by dimension and sentence, or in all
 """
 
 import torch
-from pydantic import PositiveFloat
+from pydantic import Field, PositiveFloat
 from torch import Tensor
 
 from model.core import Bound, TextModel
@@ -13,7 +13,8 @@ from model.objective import Objective, bound_of, check_latent
 
 
 class Config(Objective):
-    nats: PositiveFloat = 4.0  # of a sentence's whole KL; of n dimensions, each has nats / n
+    # Of a sentence's whole KL; of n dimensions, each has nats / n.
+    nats: PositiveFloat = Field(4.0, json_schema_extra={"in_shape": False})
     by_dimension: bool = True
     by_sentence: bool = False
 

@@ -5,7 +5,6 @@ Lines in: the name of a task. Lines out: its answer as JSON, or what it failed o
 
 import json
 import platform
-import resource
 import subprocess
 import sys
 import time
@@ -14,6 +13,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+
+from model import host
 
 
 class TaskFailedError(ValueError):
@@ -83,7 +84,7 @@ def timed(work: Callable[[], float]) -> dict[str, float]:
 
 def peak() -> dict[str, float]:
     """Resident memory of this process at its highest so far, MiB."""
-    return {"peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+    return {"peak_mib": host.peak_memory() / 2**20}
 
 
 def machine() -> dict[str, str]:

@@ -11,8 +11,7 @@ import argparse
 import json
 import math
 import tempfile
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from random import Random
 from statistics import median
@@ -20,18 +19,20 @@ from typing import Any
 
 from rich.console import Console
 
-from model.train import EpochRecord
 from sweep.claims import Launch
-from sweep.launch import Cluster, cluster, launch
+from sweep.launch import cluster, launch
 from sweep.plan import make_plan
 from sweep.points import read_points
 from sweep.progress import Progress, of_training
 from sweep.queue import TrialQueue
-from sweep.record import RECORD_VERSION, TrialResult
+from sweep.record import TrialResult
+from sweep.resources import Cluster
 from sweep.run import default_storage
 from sweep.search_source import Search
 from sweep.spec import SweepSpec
 from sweep.store import TrialStore
+from sweep.work import Assignment, Report, Work
+from tests.bench.pretend import pretend
 
 OPTIMUM = {"learning_rate": 0.7, "word_dropout": 0.35, "latent_dim": 24}
 SPEC = """
@@ -60,23 +61,17 @@ def distance(config: Mapping[str, Any]) -> float:
     return rate**2 + 10 * dropout**2 + size**2 + (0.0 if config["train"]["batch_size"] == 16 else 1.0)
 
 
-def pretend(assignment: Mapping[str, Any], longest: float) -> None:
-    """In place of a training: its result after up to `longest` seconds, at least a third of them."""
-    store, key, began = TrialStore(assignment["results"]), assignment["key"], time.time()
-    time.sleep(Random(key).uniform(longest / 3, longest))
-    attempt = store.begin(key, assignment["config"], assignment["launch"])
-    value = distance(assignment["config"])
-    valid = dict.fromkeys(("nll", "nelbo_paper", "rec", "kl", "ppl", "ppl_paper"), value)
-    record = EpochRecord(1, time.time(), 0.0, 1.0, 1.0, valid, valid, True)
-    result = TrialResult(
-        RECORD_VERSION, key, assignment["config"], {"content_hash": "", "title": "none"}, 0, 1, 1, 1.0, valid, {},
-        (record,), {"seconds": time.time() - began, "epochs": 1}, {}, began, time.time(),
-    )  # fmt: skip
-    attempt.finish(result, {})
+def taking(longest: float) -> Work:
+    """In place of a training: how far from the optimum, after up to `longest` seconds, at least a third of them."""
+
+    def work(assignment: Assignment, device: str, report: Report) -> None:
+        pretend(assignment, Random(assignment.key).uniform(longest / 3, longest), distance(assignment.config))
+
+    return work
 
 
 def search(
-    name: str, folder: Path, cells: int, overrides: list[str], where: Cluster, work: Callable[[Mapping[str, Any]], None]
+    name: str, folder: Path, cells: int, overrides: list[str], where: Cluster, work: Work
 ) -> list[list[TrialResult]]:
     """The results of each cell of a search, in the order of their suggestions."""
     labels = ", ".join(f"'{number}': {{}}" for number in range(cells))
@@ -117,10 +112,10 @@ def main() -> None:
             found = {}
             for sampler in ("tpe", "random") if options.repetitions else ():
                 overrides = ["seeds=1", f"search.budget={options.budget}", f"search.sampler={sampler}"]
-                cells = search(sampler, folder, options.repetitions, overrides, where, lambda each: pretend(each, 0.0))
+                cells = search(sampler, folder, options.repetitions, overrides, where, taking(0.0))
                 found[sampler] = median(min(result.valid["nll"] for result in cell) for cell in cells)
             overrides = ["seeds=1", f"search.budget={options.budget}"]
-            cells = search("busy", folder, options.cells, overrides, where, lambda each: pretend(each, options.longest))
+            cells = search("busy", folder, options.cells, overrides, where, taking(options.longest))
     print(json.dumps({
         "repetitions": options.repetitions, "budget": options.budget, "median_distance": found,
         "cells": options.cells, "slots": options.slots, "busy": busy(cells, options.slots),

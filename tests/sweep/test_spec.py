@@ -7,6 +7,7 @@ import pytest
 
 from sweep.config import TrialConfig, trial_key
 from sweep.document import choices, merge
+from sweep.resources import Resources
 from sweep.spec import SweepSpec
 
 SPEC = """
@@ -68,6 +69,7 @@ def test_overrides_come_last(tmp_path: Path) -> None:
     spec = load(tmp_path, SPEC, "seeds=[4, 7]", "train.epochs=3", "model.hidden_dim=20", "resources.cpu=2")
     assert spec.seeds == [4, 7]
     assert spec.fields.resources.cpu == 2
+    assert load(tmp_path, SPEC, "resources=auto").fields.resources == Resources(probe=True)
     for cell in spec.cells():
         config = spec.trial_config(cell, 4).document()
         assert config["train"]["epochs"] == 3
@@ -291,6 +293,10 @@ WRONG = {
     "one GPU and a half": (
         ("seeds: 2", "resources: {gpu: 1.5}"),
         "spec.yaml:13: resources.gpu: a trial takes a share of one GPU, or whole ones, not 1.5",
+    ),
+    "resources by a wrong name": (
+        ("seeds: 2", "resources: atuo"),
+        "spec.yaml:13: resources: give auto, or the fields cpu, gpu and probe, not 'atuo'",
     ),
     "a label that is no patch": (
         ("LM: {model: lstm_lm, schedule: constant}", "LM: lstm_lm"),
