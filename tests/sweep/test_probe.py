@@ -257,7 +257,7 @@ def test_what_is_probed_already_starts_no_probe(plan: Plan, tmp_path: Path, laun
     study = StudyPlan("id", missing[0].labels, document | {"evaluate": {"test": False}}, {}, "", 1, 2)
     probe_shapes(plan, missing, [study], store, tmp_path, where, launch, Console(quiet=True))
     assert len(plan.costs.probes) == 2
-    assert where.share_of(plan.costs.probe(missing[0].key)).memory == 1.5 * 2**30
+    assert where.share_of(plan.costs.probe(missing[0].key)).memory == 1.75 * 2**30
 
 
 def test_plan_prints_what_is_known(lines_corpus: Path, tmp_path: Path, plan: Plan) -> None:
@@ -283,7 +283,7 @@ def test_plan_prints_what_is_known(lines_corpus: Path, tmp_path: Path, plan: Pla
     assert "measured on a processor, here; to the last epoch of each trial" in after
     lm, vae, faster = (line.split() for line in after.splitlines()[-4:-1])
     assert float(vae[-2]) == float(faster[-2]) == pytest.approx(3 * float(lm[-2]), rel=0.01)
-    assert lm[-1] == "1536"
+    assert lm[-1] == "1792"
     told = json.loads(said("--json"))["forecast"]
     assert told["makespan"] == pytest.approx(told["cells"][0]["seconds"] * 7)
     assert f"time on 2 slots: {round(told['makespan']) // 3600}h" in after
