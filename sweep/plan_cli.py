@@ -52,7 +52,7 @@ def plan_command(
 ) -> None:
     """Check a sweep and say what it would train and take, without training. Example: [bold]sweep plan demo seeds=3[/]
 
-    Hours and memory are known of what was probed, by 'sweep probe' or a run with [bold]resources: auto[/].
+    Times and memory are known of what was probed, by 'sweep probe' or a run with [bold]resources: auto[/].
     """
     plan, store = make_plan(SweepSpec.load(source, overrides or ()), corpora), TrialStore(results)
     _learn(plan, store)
@@ -112,11 +112,11 @@ def _say_forecast(found: Forecast) -> None:
     say(f"time on {found.slots} slots: {span}")
     say(f"disk: up to {found.disk / 2**30:.2f} GiB more")
     table = Table(box=None, pad_edge=False)
-    for heading in ("cell", "trials", "hours each", "MiB each"):
+    for heading in ("cell", "trials", "time each", "MiB each"):
         table.add_column(heading, justify="left" if heading == "cell" else "right", no_wrap=True)
     for cell in found.cells:
-        hours = UNKNOWN if cell.seconds is None else f"{cell.seconds / 3600:.3g}"
-        table.add_row(Text(cell.cell), str(cell.trials), hours, _memory(cell))
+        time = UNKNOWN if cell.seconds is None else duration(cell.seconds)
+        table.add_row(Text(cell.cell), str(cell.trials), time, _memory(cell))
     Console(width=max(Console().width, 120)).print(table)
     _say_where(found.cells)
 

@@ -12,8 +12,9 @@ from sweep.probe import Probe
 
 MARGIN = 1.2
 """By which a trial may need more than its probe did: a few steps see neither every batch nor what fragments memory."""
-WORKER = 256 * 2**20
-"""Bytes that a worker has resident besides a trial: Ray, and what the imports of a whole launch add to a probe's."""
+WORKER = 384 * 2**20
+"""Bytes that a worker has resident besides a trial: Ray and its imports, 170 MiB, and as much again of what earlier
+trials left, since a process keeps what it once had."""
 GRAIN = 256 * 2**20
 """Bytes to which a claim on a node's memory is rounded: a worker is kept for trials that claim the same."""
 MOST_ON_A_GPU = 8

@@ -197,6 +197,8 @@ def _train(
     if fields.resources.probe:
         studies = plan.record.studies if more else ()
         probe_shapes(plan, missing, studies, store, corpora, where, this, console)
+        if this.stop.is_set():
+            return
     if fields.search is not None and (most := fields.search.at_once * len(plan.record.studies)) < where.slots:
         _warn(
             console,

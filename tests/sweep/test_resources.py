@@ -65,7 +65,7 @@ def test_on_a_cpu_a_measured_trial_claims_memory_and_one_core() -> None:
     where = Cluster([CPU_NODE], AUTO)
     share = where.share_of(probe(10 * GIB))
     assert (share.cpu, share.gpu) == (1, 0)
-    assert share.memory == host_memory(10 * GIB) == 12.25 * GIB  # 1.2 times ten, and a worker's own, in quarters
+    assert share.memory == host_memory(10 * GIB) == 12.5 * GIB  # 1.2 times ten, and a worker's own, in quarters
     assert where.num_at_once(share) == 5
     # What fitted its probe fits the largest node, whatever the margin comes to.
     assert where.share_of(probe(60 * GIB)).memory == 64 * GIB
