@@ -281,3 +281,9 @@ def test_a_model_without_an_encoder_is_refused(corpus: Corpus) -> None:
             ValueError, match="update aggressive trains the encoder by itself, and .*; give it update: joint"
         ):
             AggressiveConfig().build(each)
+
+
+@pytest.mark.parametrize("fields", [{"inner_steps": 5}, {"block": 2}, {"pool": 8}])
+def test_settings_of_an_inner_loop_that_is_off_are_refused(fields: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=f"{next(iter(fields))} has nothing to decide"):
+        AggressiveConfig(aggressive=False, **fields)
