@@ -1,5 +1,6 @@
 """Training of one model: the epoch loop, its settings, and the state that it continues from."""
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -160,7 +161,8 @@ def fit(
 
     `keep` is called whenever a checkpoint taken there continues bit for bit: with the record of an epoch at its end,
     and with None after a step for which `is_due` gave True. What it raises ends the training.
-    Raises NonFiniteError at the end of an epoch with too many steps whose gradient was not finite.
+    Raises NonFiniteError at the end of an epoch with too many steps whose gradient was not finite, or that comes to a
+    number which is not.
     """
     course = course_of(corpus, config)
     while training.epoch < config.epochs and not training.stopped:
@@ -169,14 +171,14 @@ def fit(
         measured = _train_epoch(training, corpus, schedule, objective, config, seed, began, keep, is_due)
         found = training.update.end_epoch(training.model, corpus.splits["valid"], seed)
         valid = evaluate(training.model, corpus.splits["valid"], evaluation, seed, "valid")
+        measured = {**measured, **found}
+        _check_finite(epoch, {"train": measured, "valid": valid})
         verdict = training.plateau.judge(epoch, valid[config.select], learning_rate)
         ended = time.time()
         beta = schedule(float(epoch), course)
         training.partial = None
         training.history.append(
-            EpochRecord(
-                epoch, ended, ended - began, beta, learning_rate, {**measured, **found}, valid, verdict.improved
-            )
+            EpochRecord(epoch, ended, ended - began, beta, learning_rate, measured, valid, verdict.improved)
         )
         _obey(verdict, training, config)
         keep(training.history[-1])
@@ -224,6 +226,12 @@ def _train_epoch(
             f"first in batch {int(tally.first_skipped)}; lower the learning rate, or raise train.max_skipped_steps"
         )
     return tally.metrics()
+
+
+def _check_finite(epoch: int, found: Mapping[str, Mapping[str, float]]) -> None:
+    odd = [f"{split} {name}" for split, of in found.items() for name, value in of.items() if not math.isfinite(value)]
+    if odd:
+        raise NonFiniteError(f"after epoch {epoch}, {', '.join(odd)} are not finite; lower the learning rate")
 
 
 def _obey(verdict: Verdict, training: Training, config: TrainConfig) -> None:

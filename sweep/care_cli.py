@@ -8,7 +8,7 @@ import typer
 
 from sweep.claims import Launch, request_stop
 from sweep.exits import SOME_FAILED
-from sweep.mirror import default_uri
+from sweep.mirror import answering, default_uri
 from sweep.options import (
     DEFAULT_CORPORA,
     DEFAULT_RESULTS,
@@ -141,7 +141,9 @@ def sync_command(name: Name, results: Results = DEFAULT_RESULTS, tracking: Track
     record, uri = store.recorded(name), tracking or default_uri(results)
     with Launch(store.launches, name) as this:
         store.lead(name, this)  # MLflow has one writer
-        Experiment(uri, record, store).sync([*write_tables(record, store), *store.figures(name)])
+        files = [*write_tables(record, store), *store.figures(name)]
+        with answering(uri):
+            Experiment(uri, record, store).sync(files)
 
 
 @app.command("gc")

@@ -8,7 +8,7 @@ import contextlib
 import math
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -214,6 +214,21 @@ class Mirror:
             return False
         self._progress = time.monotonic()
         return True
+
+
+@contextlib.contextmanager
+def answering(uri: str) -> Iterator[None]:
+    """For what cannot go on without MLflow. Raises ValueError, one sentence, in place of whatever it raises."""
+    try:
+        yield
+    except ValueError:
+        raise
+    # There is no common class of what MLflow passes on.
+    except Exception as error:
+        raise ValueError(
+            f"MLflow at {redacted(uri)} cannot be used ({in_one_line(error, uri)}); results are in the store, so mend "
+            f"that, or give another with --tracking-uri, and do the same again"
+        ) from None
 
 
 def in_one_line(error: BaseException, uri: str) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
 
-from sweep.mirror import redacted
+from sweep.mirror import answering, redacted
 from sweep.mlflow_ui import chart_links, compare_link, served
 from sweep.places import local_folder
 from sweep.record import SweepRecord
@@ -19,11 +19,12 @@ SQLITE = "sqlite:///"
 def show(uri: str, record: SweepRecord, store: TrialStore, port: int) -> None:
     """Print the links to a sweep's pages, and serve them until Ctrl-C unless `uri` is a server already.
 
-    Raises ValueError when MLflow has no runs of the sweep, or the port is taken.
+    Raises ValueError when MLflow has no runs of the sweep or does not answer, or the port is taken.
     """
     # Asking a database that is not there would make an empty one.
     is_there = not uri.startswith(SQLITE) or Path(uri.removeprefix(SQLITE)).exists()
-    found = find_runs(uri, record.name) if is_there else None
+    with answering(uri):
+        found = find_runs(uri, record.name) if is_there else None
     if found is None:
         raise ValueError(f"MLflow at {redacted(uri)} has no sweep '{record.name}'; 'sweep run' writes it there")
     experiment, runs = found

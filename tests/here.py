@@ -21,7 +21,11 @@ def sweep_here(
     had_ray = "ray" in sys.modules
     capture = contextlib.redirect_stdout(out), contextlib.redirect_stderr(errors)
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings(), capture[0], capture[1]:
-        warnings.simplefilter("default")  # not pytest's, which makes errors of them
+        # As in a process of its own, and not pytest's, which make errors of them all. What a dependency says of its own
+        # internals is said once a process, so that it would stand in the output of whichever test came first.
+        warnings.simplefilter("default")
+        for category in (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning):
+            warnings.simplefilter("ignore", category)
         for name, value in environment.items():
             patch.setenv(name, value)
         patch.chdir(folder)

@@ -9,9 +9,10 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from itertools import chain, islice
+from typing import Self
 
 import torch
-from pydantic import PositiveInt
+from pydantic import PositiveInt, model_validator
 from torch import Tensor
 
 from data.batch import Batch
@@ -28,10 +29,20 @@ Information = Callable[[LatentModel, Split, int], float]
 
 class Config(DescentConfig):
     aggressive: bool = True  # at the start; false is `joint`, step for step
-    inner_steps: PositiveInt = 99  # of the encoder before a step of the decoder, at most
+    inner_steps: PositiveInt = 99  # of the encoder before a step of the decoder, at most; below `block`, always so many
     block: PositiveInt = 15  # inner steps whose mean loss a token is held against that of the block before
     clip_apart: bool = False  # clip encoder and decoder each by its own norm; He et al. by that of both
     pool: PositiveInt = 32  # sentences among which mutual information is measured
+
+    @model_validator(mode="after")
+    def _is_not_idle(self) -> Self:
+        fields = type(self).model_fields
+        idle = [name for name in ("inner_steps", "block", "pool") if getattr(self, name) != fields[name].default]
+        if idle and not self.aggressive:
+            raise ValueError(
+                f"aggressive: false has no inner loop, and {idle[0]} has nothing to decide; leave one of them out"
+            )
+        return self
 
     def build(self, model: TextModel) -> "Aggressive":
         inference = {id(parameter) for parameter in model.inference_parameters()}

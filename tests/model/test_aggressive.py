@@ -19,7 +19,7 @@ from model.precision import at_precision
 from model.randomness import generator
 from model.schedules.linear import Config as Linear
 from model.train import TrainConfig, Training, fit
-from model.update import UpdateConfig
+from model.update import NonFiniteError, UpdateConfig
 from model.updates.aggressive import Aggressive
 from model.updates.aggressive import Config as AggressiveConfig
 from model.updates.joint import Config as JointConfig
@@ -274,6 +274,28 @@ def test_a_training_records_what_it_measured_until_it_is_over(corpus: Corpus) ->
     assert [record.train.get("encoder_steps") for record in scripted.history] == [40, 40, None]
 
 
+def test_an_epoch_that_comes_to_no_number_ends_the_training(corpus: Corpus) -> None:
+    """A measurement of the update's own; and validation, by weights that are too large although each step was sound."""
+
+    def measures_none(update: Aggressive) -> None:
+        scripted_information(update, [math.inf])
+
+    def breaks_the_encoder(update: Aggressive) -> None:
+        def information(model: LatentModel, split: Split, seed: int) -> float:
+            with torch.no_grad():
+                for parameter in model.inference_parameters():
+                    parameter.fill_(1e30)
+            return 0.5
+
+        update.information = information
+
+    config = AggressiveConfig(inner_steps=2)
+    with pytest.raises(NonFiniteError, match="after epoch 1, train information are not finite; lower the learning"):
+        train(corpus, config, measures_none)
+    with pytest.raises(NonFiniteError, match="after epoch 1, valid nll, .*valid kl, .* are not finite"):
+        train(corpus, config, breaks_the_encoder)
+
+
 def test_a_model_without_an_encoder_is_refused(corpus: Corpus) -> None:
     model = LmConfig(embedding_dim=6, hidden_dim=9).build(corpus.vocabulary)
     for each in (model, at_precision(model, "bf16")):
@@ -281,3 +303,9 @@ def test_a_model_without_an_encoder_is_refused(corpus: Corpus) -> None:
             ValueError, match="update aggressive trains the encoder by itself, and .*; give it update: joint"
         ):
             AggressiveConfig().build(each)
+
+
+@pytest.mark.parametrize("fields", [{"inner_steps": 5}, {"block": 2}, {"pool": 8}])
+def test_settings_of_an_inner_loop_that_is_off_are_refused(fields: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=f"{next(iter(fields))} has nothing to decide"):
+        AggressiveConfig(aggressive=False, **fields)

@@ -122,6 +122,19 @@ def test_status_of_a_running_sweep(care: Care) -> None:
     assert "nobody runs it now" in care.sweep("status", "tiny")
 
 
+def test_an_mlflow_that_cannot_be_used_is_one_sentence(care: Care, tmp_path: Path) -> None:
+    """Nobody listens at that port; and a file that is no database."""
+    (tmp_path / "damaged.db").write_text("no database, however often it is opened\n" * 99)
+    for uri in ("http://me:secret@127.0.0.1:9", f"sqlite:///{tmp_path / 'damaged.db'}"):
+        for command in ("sync", "ui"):
+            said = care.sweep(command, "tiny", "--tracking-uri", uri, code=2)
+            assert "Traceback" not in said
+            assert "secret" not in said
+            sentence = said.splitlines()[-1]
+            assert sentence.startswith("error: MLflow at ")
+            assert sentence.endswith("or give another with --tracking-uri, and do the same again")
+
+
 def test_a_table_from_two_commits_is_said(care: Care) -> None:
     first, second = (trial.key for trial in care.record.trials[:2])
     for key, commit in {first: "a" * 40, second: "b" * 40}.items():
