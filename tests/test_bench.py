@@ -44,7 +44,6 @@ def test_it_measures_and_compares(tmp_path: Path) -> None:
         assert row["ours_by_plain"] == pytest.approx(row["ours"] / row["plain"])
         assert 0 < row["ours_by_floor"] < 1
         assert row["peak_mib"] > 50
-    assert measured["threads"]["ratio"] > 0
     assert "tiny, LSTM-VAE, IW" in printed
     compared = run("tests.bench", "--compare", str(file), str(file)).splitlines()
     assert len(compared) == 1 + len(measured["rows"])
@@ -73,6 +72,21 @@ def test_systems_are_compared_on_the_same_tokens(tmp_path: Path, lines_corpus: P
     assert [row["nll"] for row in again["rows"]] == [row["nll"] for row in measured["rows"]]
     assert continued.splitlines()[:-2] == printed.splitlines()[:-2]
     assert run("tests.bench.systems", "--reads", str(file)) == continued
+
+
+@pytest.mark.slow
+def test_threads_are_compared(tmp_path: Path, lines_corpus: Path) -> None:
+    spec, file = tmp_path / "three.yaml", tmp_path / "threads.json"
+    spec.write_text(SPEC)
+    few = ["--tokens", "20", "--rounds", "1", "--cores", "2", "--methods", "LSTM-LM"]
+    printed = run("tests.bench.threads", str(spec), *few, "--corpora", str(lines_corpus), "--json", str(file))
+    (row,) = json.loads(file.read_text())["rows"]
+    assert row["ratio"] == pytest.approx(row["ones"] / row["many"])
+    assert printed.splitlines()[-1].split() == [
+        "LSTM-LM",
+        *(f"{row[n]:.0f}" for n in ("ones", "many")),
+        f"{row['ratio']:.2f}",
+    ]
 
 
 def test_slots_are_busy_for_the_trials_share_of_the_makespan() -> None:

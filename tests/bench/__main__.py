@@ -50,13 +50,8 @@ def main() -> None:
             for row in measure(size, system, tasks, options.rounds):
                 rows.append(row)
                 print(line(row), flush=True)
-    threads = measure_threads(options.sizes[0], options.rounds)
-    print(
-        f"\n{options.sizes[0]}, LSTM-VAE, tokens per second: two trials of one thread {threads['two trials']:.0f}, "
-        f"one trial of two threads {threads['two threads']:.0f}, ratio {threads['ratio']:.2f}"
-    )
     if options.json:
-        options.json.write_text(json.dumps({"machine": machine(), "rows": rows, "threads": threads}, indent=1))
+        options.json.write_text(json.dumps({"machine": machine(), "rows": rows}, indent=1))
 
 
 def measure(size: str, system: str, tasks: Sequence[str], rounds: int) -> Iterator[dict[str, Any]]:
@@ -94,24 +89,6 @@ def measure(size: str, system: str, tasks: Sequence[str], rounds: int) -> Iterat
             "plain_peak_mib": peaks[1],
             "rounds": speeds,
         }
-
-
-def measure_threads(size: str, rounds: int) -> dict[str, float]:
-    """Tokens per wall-clock second of the machine: two one-thread trials at once, and one of two threads."""
-    with ExitStack() as stack:
-        ones = [stack.enter_context(of_case(size, "LSTM-VAE")) for _ in range(2)]
-        two = stack.enter_context(of_case(size, "LSTM-VAE", "--threads", "2"))
-
-        def together(workers: Sequence[Worker]) -> float:
-            for each in workers:
-                each.start("train")
-            return float(sum(done["amount"] / done["wall"] for done in [each.answer() for each in workers]))
-
-        for each in (*ones, two):
-            each.ask("train")
-        pairs = [(together(ones), together([two])) for _ in range(rounds)]
-    first, second = (statistics.median(column) for column in zip(*pairs, strict=True))
-    return {"two trials": first, "two threads": second, "ratio": statistics.median(a / b for a, b in pairs)}
 
 
 def of_case(size: str, system: str, *options: str) -> AbstractContextManager[Worker]:

@@ -41,8 +41,9 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, required=True)
     parser.add_argument("--valid", type=int, required=True)
     parser.add_argument("--corpora", type=Path, required=True)
+    parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
-    host.set_up(threads=1)
+    host.set_up(options.threads)
     config = TrialConfig.parse(options.config)
     trial = BudgetTrial(config, load(config.data, options.corpora), options.tokens, options.valid)
     tasks = {"prepare": trial.prepare, "train": trial.train, "turn": trial.turn, "measure": trial.measure}

@@ -142,9 +142,9 @@ def named(names: Sequence[str], found: Sequence[System]) -> list[System]:
     return [system for system in found if system.is_among(names)]
 
 
-def of_system(system: System, options: argparse.Namespace) -> AbstractContextManager[Worker]:
+def of_system(system: System, options: argparse.Namespace, threads: int = 1) -> AbstractContextManager[Worker]:
     # The corpus is read there alone: a process starts with its parent's peak of memory as its own.
-    arguments = {"tokens": options.tokens, "valid": options.valid, "corpora": options.corpora}
+    arguments = {"tokens": options.tokens, "valid": options.valid, "corpora": options.corpora, "threads": threads}
     given = [text for name, value in arguments.items() for text in (f"--{name}", str(value))]
     return worker("tests.bench.budget", "--config", json.dumps(system.config.document()), *given)
 
