@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import re
 import stat
 import threading
 from collections.abc import Iterator
@@ -82,12 +83,11 @@ def test_every_target_is_a_file_and_has_a_dry_run_that_writes_nothing(outside: O
 
 
 def test_names_are_those_that_kubernetes_has() -> None:
-    names = {new_id("My_Sweep.of THINGS" + "x" * 90) for _ in range(20)}
-    assert len(names) == 20
+    names = {new_id(sweep) for sweep in ("My_Sweep.of THINGS" + "x" * 90, "3-" + "layers" * 15) for _ in range(20)}
+    assert len(names) == 40
     for name in names:
+        assert re.fullmatch(r"[a-z]([-a-z0-9]*[a-z0-9])?", name)
         assert len(name) <= 47
-        assert name.replace("-", "").isalnum()
-        assert name == name.lower()
 
 
 def test_no_password_gets_into_a_command(outside: Outside) -> None:
@@ -117,7 +117,13 @@ def test_a_manifest_of_ones_own_comes_first(outside: Outside) -> None:
 # KubeRay
 
 
-def test_kubernetes_is_given_the_manifest_and_asked_until_the_job_is_over(outside: Outside) -> None:
+def test_kubernetes_is_given_the_manifest_and_asked_until_the_job_is_over(
+    outside: Outside, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = outside.folder / "conf" / "cluster" / "kuberay" / "rayjob.yaml"
+    own.parent.mkdir(parents=True)
+    own.write_text(target.cluster_file("kuberay/rayjob.yaml").replace("IMAGE", "registry/sweep:1"))
+    monkeypatch.chdir(outside.folder)
     state = outside.folder / "state.json"
     outside.program("kubectl", f'if [ "$1" = create ]; then cat > "{outside.folder}/sent.yaml"; else cat "{state}"; fi')
     assert kuberay.Target().send(JOB) == JOB.id
@@ -125,15 +131,24 @@ def test_kubernetes_is_given_the_manifest_and_asked_until_the_job_is_over(outsid
     assert sent["metadata"]["name"] == JOB.id
     assert sent["spec"]["entrypoint"] == "sweep resume tiny --results s3://bucket/results"
     assert "&id" not in (outside.folder / "sent.yaml").read_text()
-    states = {"Initializing": False, "Running": False, "Retrying": False, "Complete": True, "Failed": True}
-    for name, is_over in states.items():
+    over = {"Complete", "Failed", "ValidationFailed"}
+    for name in {"Initializing", "Running", "Suspended", "Retrying"} | over:
         state.write_text(json.dumps({"status": {"jobDeploymentStatus": name}}))
-        assert kuberay.Target().is_over(JOB.id) is is_over
+        assert kuberay.Target().is_over(JOB.id) is (name in over)
     state.write_text("{}")
     assert not kuberay.Target().is_over(JOB.id)
 
 
-def test_kubernetes_that_refuses_or_has_forgotten(outside: Outside) -> None:
+def test_a_manifest_without_an_image_is_not_sent(outside: Outside) -> None:
+    """Its pods would wait for that image, and whoever waits for the job with them."""
+    outside.program("kubectl", f'cat > "{outside.folder}/sent.yaml"')
+    with pytest.raises(ValueError, match=r"rayjob.yaml does not name your image yet; copy it to \./conf/cluster/"):
+        kuberay.Target().send(JOB)
+    assert not (outside.folder / "sent.yaml").exists()
+
+
+def test_kubernetes_that_refuses_or_has_forgotten(outside: Outside, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kuberay, "PLACEHOLDER", "")
     outside.program("kubectl", 'echo "Error from server (NotFound): rayjobs.ray.io not found" >&2; exit 1')
     assert kuberay.Target().is_over(JOB.id)
     with pytest.raises(ValueError, match="Kubernetes does not take the RayJob .*NotFound"):
