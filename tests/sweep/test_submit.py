@@ -256,6 +256,21 @@ def test_a_resumed_submission_leaves_its_ending(outside: Outside) -> None:
         assert "a submission's id is of lower-case letters, digits and hyphens" in said
 
 
+def test_a_job_that_a_cluster_tries_again_stays_stopped(outside: Outside) -> None:
+    outside.program("sbatch", "echo 42")
+    outside.sweep("submit", "tiny.yaml", "--to", "slurm", "--no-wait")
+    with Launch(outside.store.launches, "Tiny.one") as driver:
+        outside.store.lead("Tiny.one", driver)
+        outside.sweep("stop", "Tiny.one")
+    outside.sweep("resume", "Tiny.one", "--no-tracking", "--submission", "tiny-1", code=3)
+    found = ending(outside.store, "Tiny.one", "tiny-1")
+    assert found is not None
+    assert (found.code, outside.store.files.names("trials")) == (3, set())
+    outside.train()
+    outside.sweep("submit", "tiny.yaml", "--to", "slurm", "--no-wait")
+    outside.sweep("resume", "Tiny.one", "--no-tracking", "--submission", "tiny-2")
+
+
 def test_a_sweep_that_runs_is_not_submitted(outside: Outside) -> None:
     outside.program("sbatch", "exit 1")
     with Launch(outside.store.launches, "Tiny.one") as other:
