@@ -63,6 +63,8 @@ def scripted(key: str = "key", train_rate: float = 1.0, evaluate_rate: float = 0
         {"update": {"learning_rate": 0.5, "clip": 1.0}},
         {"train": {"epochs": 9, "select": "nll", "plateau": {"patience": 7}, "checkpoint_minutes": 1.0}},
         {"evaluate": {"test": False}},
+        {"model": {"input_dropout": 0.2, "output_dropout": 0.7, "init_range": 0.01, "embedding_init_range": 0.1}},
+        {"train": {"reshuffle": True}, "update": {"normalisation": "token"}},
     ],
 )
 def test_trials_share_a_shape_whatever_changes_neither_memory_nor_a_steps_time(change: dict[str, object]) -> None:
@@ -82,10 +84,26 @@ def test_trials_share_a_shape_whatever_changes_neither_memory_nor_a_steps_time(c
         {"update": {"kind": "aggressive"}},
         {"objective": {"kind": "iwae"}},
         {"evaluate": {"samples": 2}},
+        {"model": {"word_dropout": 0.3}},
+        {"model": {"input_dropout": 0.0}},
+        {"model": {"delta": 0.5}},
     ],
 )
 def test_what_changes_memory_or_a_steps_time_is_another_shape(change: dict[str, object]) -> None:
     assert shape_of(config_of(**change), "text") != shape_of(config_of(), "text")
+
+
+@pytest.mark.parametrize(
+    ("kind", "one", "other"),
+    [
+        ("vmf_vae", {"kappa": 15.0, "norm_penalty": 0.1}, {"kappa": 80.0, "norm_penalty": 2.0}),
+        ("sa_vae", {"svi_learning_rate": 0.1, "svi_clip": 1.0}, {"svi_momentum": 0.0, "svi_batch": 8}),
+        ("cnn_vae", {"init_range": 0.1, "layer_dropout": 0.2}, {"encoder_dropout": 0.1}),
+    ],
+)
+def test_systems_share_shapes_by_what_a_step_does(kind: str, one: dict[str, object], other: dict[str, object]) -> None:
+    first, second = (shape_of(config_of(model={"kind": kind, **fields}), "text") for fields in (one, other))
+    assert first == second
 
 
 def test_another_text_device_or_number_of_threads_is_another_probe() -> None:
