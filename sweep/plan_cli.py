@@ -85,6 +85,9 @@ def probe_command(
     plan, store = make_plan(SweepSpec.load(source, overrides or ()), corpora), TrialStore(results)
     store.check_writable()
     missing = plan.missing(store.states(plan.record.wanted))
+    if not missing and not plan.record.studies:
+        say("nothing is left to train, and so nothing to measure")
+        return
     with (
         open_cluster(plan.fields.resources, RunOptions(corpora, None, address, num_cpus), store) as where,
         Launch(store.launches, plan.record.name) as this,
