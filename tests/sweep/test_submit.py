@@ -225,6 +225,14 @@ def test_what_a_job_says_in_the_store_counts(
     assert sentence in said
 
 
+def test_an_address_that_means_another_machine_there_is_said(outside: Outside, monkeypatch: pytest.MonkeyPatch) -> None:
+    outside.program("sbatch", "echo 42")
+    for uri, is_said in (("http://127.0.0.1:5000", True), ("http://mlflow:5000", False)):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        _, said = outside.sweep("submit", "tiny.yaml", "--to", "slurm", "--no-wait")
+        assert (f"MLflow is at {uri}, which is its own machine there" in said) is is_said
+
+
 def test_a_target_that_is_away_is_asked_again(outside: Outside) -> None:
     outside.train()
     outside.program("sbatch", "echo 42")
@@ -320,7 +328,7 @@ def test_ray_refuses_or_is_open_or_away(answering: dict[str, int], monkeypatch: 
     answering["/api/jobs/tiny-01234567"] = 404
     assert ray_job.Target().is_over(JOB.id)
     monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "http://127.0.0.1:1")
-    with pytest.raises(ValueError, match="cannot be reached .* and the tunnel that leads there"):
+    with pytest.raises(ValueError, match=r"cannot be reached \(.*refused\); check .* and the tunnel that leads there"):
         ray_job.Target().send(JOB)
     with pytest.raises(OSError, match="refused"):
         ray_job.Target().is_over(JOB.id)
