@@ -88,11 +88,12 @@ def probe_command(
     if not missing and not plan.record.studies:
         say("nothing is left to train, and so nothing to measure")
         return
+    notes = Console(stderr=True)
     with (
-        open_cluster(plan.fields.resources, RunOptions(corpora, None, address, num_cpus), store) as where,
+        open_cluster(plan.fields.resources, RunOptions(corpora, None, address, num_cpus), store, notes) as where,
         Launch(store.launches, plan.record.name) as this,
     ):
-        probe_shapes(plan, missing, plan.record.studies, store, corpora, where, this, Console(stderr=True))
+        probe_shapes(plan, missing, plan.record.studies, store, corpora, where, this, notes)
         is_stopped = this.stop.is_set()
     _say_forecast(forecast(plan, store, where.slots))
     unmeasured = [trial for trial in missing if plan.costs.probe(trial.key) is None]
