@@ -135,4 +135,5 @@ def _memory(cell: CellForecast) -> str:
 def _say_where(cells: Sequence[CellForecast]) -> None:
     places = sorted({cell.measured_on for cell in cells if cell.measured_on})
     if places:
-        say(f"measured on {'; '.join(places)}; to the last epoch of each trial, which a plateau may end before")
+        where = f"measured on {'; '.join(places)}, in the first steps"
+        say(f"{where}; to the last epoch of each trial, which a plateau may end before")

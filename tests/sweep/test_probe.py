@@ -341,7 +341,7 @@ def test_plan_prints_what_is_known(lines_corpus: Path, tmp_path: Path, plan: Pla
         found = scripted(probe_key(shapes[cell], "cpu", 1), train_rate=rate)
         store.probes.trial(found.key).publish("result.json", found.to_json().encode())
     after = said()
-    assert "measured on a processor, here; to the last epoch of each trial" in after
+    assert "measured on a processor, here, in the first steps; to the last epoch of each trial" in after
     lm, vae, faster = (line.split() for line in after.splitlines()[-4:-1])
     assert lm[-1] == "1792"
     told = json.loads(said("--json"))["forecast"]
