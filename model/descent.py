@@ -28,12 +28,12 @@ class DescentConfig(UpdateConfig):
     learning_rate: PositiveFloat = Field(1.0, json_schema_extra={"in_shape": False})
     # On the norm of all parameters' gradients together.
     clip: PositiveFloat = Field(5.0, json_schema_extra={"in_shape": False})
-    normalisation: Normalisation = "sentence"
+    normalisation: Normalisation = Field("sentence", json_schema_extra={"in_shape": False})
     optimizer: OptimizerName = Field("sgd", json_schema_extra={"in_key": "unless default"})
-    beta1: float = Field(0.9, ge=0, lt=1, json_schema_extra={"in_key": "unless default"})
-    beta2: float = Field(0.999, ge=0, lt=1, json_schema_extra={"in_key": "unless default"})
-    epsilon: PositiveFloat = Field(1e-8, json_schema_extra={"in_key": "unless default"})
-    weight_decay: NonNegativeFloat = Field(0.0, json_schema_extra={"in_key": "unless default"})
+    beta1: float = Field(0.9, ge=0, lt=1, json_schema_extra={"in_key": "unless default", "in_shape": False})
+    beta2: float = Field(0.999, ge=0, lt=1, json_schema_extra={"in_key": "unless default", "in_shape": False})
+    epsilon: PositiveFloat = Field(1e-8, json_schema_extra={"in_key": "unless default", "in_shape": False})
+    weight_decay: NonNegativeFloat = Field(0.0, json_schema_extra={"in_key": "unless default", "in_shape": False})
 
     @model_validator(mode="after")
     def _fits_the_optimizer(self) -> Self:

@@ -42,8 +42,9 @@ class CnnConfig(ReadingConfig):
 
     internal_dim: PositiveInt | None = None  # channels within a layer; half of hidden_dim when absent
     size: Size = "L"  # that of the published rows
-    layer_dropout: float = Field(0.1, ge=0, lt=1)
-    init_range: PositiveFloat | None = None  # every parameter from U(−range, range); PyTorch's own way when absent
+    layer_dropout: float = Field(0.1, ge=0, lt=1, json_schema_extra={"in_shape": "whether"})
+    # Every parameter from U(−range, range); PyTorch's own way when absent.
+    init_range: PositiveFloat | None = Field(None, json_schema_extra={"in_shape": False})
 
     def cnn_decoder(self, vocabulary: Vocabulary, latent_dim: int) -> "CnnDecoder":
         """The decoder for a vocabulary. Raises ValueError where it would read no words."""

@@ -55,7 +55,7 @@ class ReadingConfig(ModelConfig):
     embedding_dim: PositiveInt = 100
     hidden_dim: PositiveInt = 400
     inputs: InputMode = "words"
-    word_dropout: float = Field(0.0, ge=0, lt=1)
+    word_dropout: float = Field(0.0, ge=0, lt=1, json_schema_extra={"in_shape": "whether"})
 
     def decoder_inputs(self, vocabulary: Vocabulary) -> DecoderInputs:
         """What the decoder reads. Raises ValueError on word dropout where no word is read."""

@@ -23,10 +23,12 @@ InitialState = Literal["linear", "tanh_cell", "linear_both"]
 class LstmConfig(ReadingConfig):
     """Fields of every LSTM system; the defaults are the paper's for PTB. Rates are probabilities of being zeroed."""
 
-    input_dropout: float = Field(0.5, ge=0, lt=1)  # on the decoder's word embeddings
-    output_dropout: float = Field(0.5, ge=0, lt=1)  # on hidden states before the softmax layer
-    init_range: PositiveFloat = 0.1  # every parameter is drawn from U(−range, range)
-    embedding_init_range: PositiveFloat | None = None  # word embeddings only; init_range when absent
+    # On the decoder's word embeddings, and on hidden states before the softmax layer.
+    input_dropout: float = Field(0.5, ge=0, lt=1, json_schema_extra={"in_shape": "whether"})
+    output_dropout: float = Field(0.5, ge=0, lt=1, json_schema_extra={"in_shape": "whether"})
+    # Every parameter is drawn from U(−range, range); word embeddings from one of their own, where there is one.
+    init_range: PositiveFloat = Field(0.1, json_schema_extra={"in_shape": False})
+    embedding_init_range: PositiveFloat | None = Field(None, json_schema_extra={"in_shape": False})
     linear_bias: bool = False  # biases of the linear maps M1 … M4; the paper's equations have none
 
 

@@ -17,7 +17,8 @@ class LstmLatentConfig(LstmConfig):
     latent_dim: PositiveInt = 32
     samples: PositiveInt = 1  # L
     initial_state: InitialState = "linear"  # h0 = M2 z, c0 = 0 (paper); c0 = linear(z), h0 = tanh(c0); both linear
-    encoder_dropout: float = Field(0.0, ge=0, lt=1)  # on the encoder's word embeddings
+    # On the encoder's word embeddings.
+    encoder_dropout: float = Field(0.0, ge=0, lt=1, json_schema_extra={"in_shape": "whether"})
     latent_dropout: bool = False  # drop z at the decoder's input like the words beside it
     shared_input_dropout: bool = False  # one word-dropout mask for the L chains instead of one each
 

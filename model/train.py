@@ -41,7 +41,7 @@ class TrainConfig(BaseModel):
 
     epochs: PositiveInt = Field(30, json_schema_extra={"in_shape": False})
     batch_size: PositiveInt = 32
-    reshuffle: bool = False
+    reshuffle: bool = Field(False, json_schema_extra={"in_shape": False})
     precision: Precision = "fp32"
     max_skipped_steps: NonNegativeInt = Field(0, json_schema_extra={"in_shape": False})
     select: Literal["nelbo_paper", "nll", "nelbo_charged"] = Field("nelbo_paper", json_schema_extra={"in_shape": False})

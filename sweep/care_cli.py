@@ -28,6 +28,7 @@ from sweep.record import TrialFailure
 from sweep.run import write_tables
 from sweep.status import Status, failure_groups, read_status
 from sweep.store import TrialStore
+from sweep.submission import forbid_submissions
 from sweep.train_cli import counts_line
 from sweep.trial import default_device
 from sweep.verify import verify
@@ -128,6 +129,7 @@ def stop_command(name: Name, results: Results = DEFAULT_RESULTS) -> None:
     driver = store.driver(name)
     if driver is None:
         raise ValueError(f"sweep '{name}' is not running")
+    forbid_submissions(store, name)
     request_stop(store.launches, driver.id)
     say(f"asked {driver} to stop; '{command('status', name, results=results)}' shows when it has")
 

@@ -105,8 +105,12 @@ def _gpu() -> Finding:
 def _cluster(store: TrialStore, address: str) -> Iterator[Finding]:
     from sweep.launch import cluster
 
-    with cluster(Resources(cpu=0.01, gpu=0.0), address):
-        reports = examine_nodes(store)
+    try:
+        with cluster(Resources(cpu=0.01, gpu=0.0), address):
+            reports = examine_nodes(store)
+    except ValueError as error:
+        yield Finding("wrong", "cluster", str(error))
+        return
     for report in reports:
         subject = f"node {report.host}"
         for problem in report.problems:

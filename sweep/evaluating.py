@@ -59,7 +59,7 @@ def evaluate(work: Work, store: TrialStore, options: RunOptions, console: Consol
     store.check_free(record.name)
     mirror = None if options.tracking_uri is None else Mirror(options.tracking_uri, record, store)
     with (
-        open_cluster(fields.resources, options, store) if work.missing else nullcontext() as where,
+        open_cluster(fields.resources, options, store, console) if work.missing else nullcontext() as where,
         Launch(store.launches, record.name, mirror.news if mirror else dict) as this,
     ):
         store.lead(record.name, this)

@@ -59,12 +59,21 @@ logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
 _Answer = TypeVar("_Answer")
 NODE_SECONDS = 120.0
 """That the nodes of a cluster have for an answer: a first process there imports PyTorch from a shared disk."""
+JOIN_SECONDS = 900.0
+"""That a cluster of a head alone has for a first node: a machine of a cloud is started, and pulls an image."""
 
 
 @contextlib.contextmanager
-def cluster(resources: Resources, address: str | None = None, num_cpus: int | None = None) -> Iterator[Cluster]:
+def cluster(
+    resources: Resources,
+    address: str | None = None,
+    num_cpus: int | None = None,
+    wait: Callable[[str], None] | None = None,
+) -> Iterator[Cluster]:
     """Join the cluster at `address`, or start one on this machine that ends with the context.
 
+    wait: told once that a cluster of nothing but a head has no node that trains yet, which is then waited for; by
+    default nobody waits.
     Raises ValueError when a trial's resources fit nowhere in it, when the address does not answer, or when a cluster
     that other machines can reach asks nobody for a token.
     """
@@ -97,6 +106,8 @@ def cluster(resources: Resources, address: str | None = None, num_cpus: int | No
     try:
         if address is not None:
             refuse_open(ray.get_runtime_context().gcs_address)
+            if wait is not None:
+                _wait_for_a_node(wait)
         yield Cluster(_nodes(), resources)
     finally:
         ray.shutdown()
@@ -105,6 +116,17 @@ def cluster(resources: Resources, address: str | None = None, num_cpus: int | No
 def _nodes() -> list[Share]:
     found = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     return [Share(node.get("CPU", 0.0), node.get("GPU", 0.0), node.get("memory", 0.0)) for node in found]
+
+
+def _wait_for_a_node(say: Callable[[str], None]) -> None:
+    """Of one that comes later, as after a `ray up`: the head is there minutes before the others."""
+    ends = time.monotonic() + JOIN_SECONDS
+    is_said = False
+    while not any(node.cpu for node in _nodes()) and time.monotonic() < ends:
+        if not is_said:
+            say(f"no node of the cluster trains yet; waiting up to {JOIN_SECONDS / 60:g} minutes for one")
+            is_said = True
+        time.sleep(2.0)
 
 
 def launch(
@@ -132,14 +154,15 @@ def launch(
             where.resources.threads, asdict(where.alone(share) if alone else share),
         ))  # fmt: skip
 
+    # So many wait besides those that run, so that a node that joins finds work, however many join. A limit on all that
+    # are under way would be that of the cluster as it was at first.
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(3 * where.most_slots)
     with tempfile.TemporaryDirectory(prefix="sweep-") as scratch:
         tuner = tune.Tuner(
             tune.with_resources(_on_a_worker(work), lambda assigned: assigned["share"]),
             tune_config=tune.TuneConfig(
                 search_alg=_Handout(queue, this, assign),
                 num_samples=-1,
-                # More than run at once, so that a node that joins finds work waiting.
-                max_concurrent_trials=4 * where.most_slots,
                 reuse_actors=True,
                 trial_name_creator=lambda trial: trial.config["key"][:12],
                 trial_dirname_creator=lambda trial: f"{trial.config['key'][:12]}-{trial.trial_id}",

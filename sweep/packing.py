@@ -48,6 +48,7 @@ def probe_shapes(
     states = store.probes.states(trial.key for trial in wanted.values())
     left = [trial for trial in wanted.values() if states[trial.key] != "done"]
     if left:
+        console.print(f"{len(left)} shapes of trial are measured first, a few steps of each")
         with Progress(left, {trial.key: 1.0 for trial in left}, console, _described, room="probes") as progress:
             queue = TrialQueue(left, store.probes, plan.fields.retry, [progress], this.id, lambda key: BYTES_NEEDED)
             launch(queue, store, corpora, where, this, plan.fields.grace_seconds, probe)

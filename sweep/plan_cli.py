@@ -85,11 +85,15 @@ def probe_command(
     plan, store = make_plan(SweepSpec.load(source, overrides or ()), corpora), TrialStore(results)
     store.check_writable()
     missing = plan.missing(store.states(plan.record.wanted))
+    if not missing and not plan.record.studies:
+        say("nothing is left to train, and so nothing to measure")
+        return
+    notes = Console(stderr=True)
     with (
-        open_cluster(plan.fields.resources, RunOptions(corpora, None, address, num_cpus), store) as where,
+        open_cluster(plan.fields.resources, RunOptions(corpora, None, address, num_cpus), store, notes) as where,
         Launch(store.launches, plan.record.name) as this,
     ):
-        probe_shapes(plan, missing, plan.record.studies, store, corpora, where, this, Console(stderr=True))
+        probe_shapes(plan, missing, plan.record.studies, store, corpora, where, this, notes)
         is_stopped = this.stop.is_set()
     _say_forecast(forecast(plan, store, where.slots))
     unmeasured = [trial for trial in missing if plan.costs.probe(trial.key) is None]
@@ -131,4 +135,5 @@ def _memory(cell: CellForecast) -> str:
 def _say_where(cells: Sequence[CellForecast]) -> None:
     places = sorted({cell.measured_on for cell in cells if cell.measured_on})
     if places:
-        say(f"measured on {'; '.join(places)}; to the last epoch of each trial, which a plateau may end before")
+        where = f"measured on {'; '.join(places)}, in the first steps"
+        say(f"{where}; to the last epoch of each trial, which a plateau may end before")

@@ -1,7 +1,8 @@
 """What a trial of one shape takes: measured once in a few steps, and kept in the store for all trials of that shape.
 
 A shape is all of a trial that memory and the time of a step depend on: the text, and of a config what is not marked
-where it is declared as changing neither. Seeds, schedules, learning rates and the number of epochs do not.
+where it is declared. `in_shape: False` is of a field that changes neither, as seeds, schedules, learning rates and the
+number of epochs do not; `in_shape: "whether"` of one that does by being more than 0, as rates of dropout do.
 """
 
 import hashlib
@@ -66,9 +67,11 @@ def probe_key(shape: str, device: str, threads: int) -> str:
 
 def _shaping(config: TrialConfig, name: str) -> dict[str, Any]:
     group: BaseModel = getattr(config, name)
-    changes_nothing = {
-        field
-        for field, info in type(group).model_fields.items()
-        if isinstance(info.json_schema_extra, dict) and info.json_schema_extra.get("in_shape") is False
-    }
-    return {"class": type(group).__module__, **group.model_dump(mode="json", exclude=changes_nothing)}
+    document = group.model_dump(mode="json")
+    for field, info in type(group).model_fields.items():
+        marked = info.json_schema_extra.get("in_shape") if isinstance(info.json_schema_extra, dict) else None
+        if marked is False:
+            del document[field]
+        elif marked == "whether":
+            document[field] = document[field] > 0
+    return {"class": type(group).__module__, **document}

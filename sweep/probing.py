@@ -7,6 +7,7 @@ node where it is, and keeps what it found.
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -63,7 +64,7 @@ def run_probe(
 
 def _in_own_process(document: Mapping[str, Any], options: Mapping[str, object], stop: threading.Event) -> Any:
     """Its answer. Raises MemoryError, RuntimeError with its last words, and StoppedError."""
-    given = [text for name, value in options.items() for text in (f"--{name}", str(value))]
+    given = [text for name, value in {**options, "parent": os.getpid()}.items() for text in (f"--{name}", str(value))]
     with subprocess.Popen(
         [sys.executable, "-m", "sweep.probing", *given],
         # What this process can import, that one can.
@@ -83,11 +84,12 @@ def _in_own_process(document: Mapping[str, Any], options: Mapping[str, object], 
                 if stop.is_set():
                     process.kill()
                     raise StoppedError("a probe was asked to stop; the same command makes it again") from None
-    if process.returncode < 0:
-        raise MemoryError(f"its process was killed by signal {-process.returncode}, as where memory runs out")
+    if process.returncode == -signal.SIGKILL:
+        raise MemoryError("its process was killed, as the system does where memory runs out")
     if process.returncode:
-        raise RuntimeError((errors.strip() or f"it ended with code {process.returncode}").splitlines()[-1])
-    return json.loads(said)
+        last = (errors.strip() or f"it ended with code {process.returncode}").splitlines()[-1]
+        raise MemoryError(last) if "OutOfMemoryError" in last else RuntimeError(last)
+    return json.loads(said.splitlines()[-1])
 
 
 def measure(config: TrialConfig, corpus: Corpus, device: str) -> dict[str, Any]:
@@ -158,10 +160,19 @@ def main() -> None:
     parser.add_argument("--corpora", type=Path, required=True)
     parser.add_argument("--device", required=True)
     parser.add_argument("--threads", type=int, required=True)
+    parser.add_argument("--parent", type=int, required=True)
     options = parser.parse_args()
+    threading.Thread(target=_end_with, args=(options.parent,), daemon=True).start()
     host.set_up(options.threads)
     config = TrialConfig.parse(json.load(sys.stdin))
     print(json.dumps(measure(config, load(config.data, options.corpora), options.device)))
+
+
+def _end_with(parent: int) -> None:
+    """End this process once the one that made it is gone: what it finds is nobody's then, and its memory in the way."""
+    while os.getppid() == parent:
+        time.sleep(LOOK)
+    os._exit(1)
 
 
 if __name__ == "__main__":

@@ -129,10 +129,11 @@ class Cluster:
         return Share(share.cpu, gpu, min(host_memory(probe.host_bytes), most))
 
     def alone(self, share: Share) -> Share:
-        """As much as keeps all other trials away from its device."""
+        """As much as keeps all other trials away from its device; on a CPU, from the node with the most memory."""
         if share.gpu:
             return Share(share.cpu, max(1.0, share.gpu), share.memory)
-        return Share(max(node.cpu for node in self.nodes))
+        roomy = max((node for node in self.nodes if share.times_in(node)), key=lambda node: (node.memory, node.cpu))
+        return Share(roomy.cpu, 0.0, roomy.memory)
 
 
 def gpu_share(needed: int, total: int) -> float:

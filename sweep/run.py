@@ -84,7 +84,7 @@ def run(
     mirror = None if uri is None else Mirror(uri, record, store)
     with (
         nullcontext() if is_over else notified(fields.notify, record.name, partial(_warn, console)) as notifier,
-        nullcontext() if is_over else open_cluster(fields.resources, options, store) as where,
+        nullcontext() if is_over else open_cluster(fields.resources, options, store, console) as where,
         Launch(store.launches, record.name, mirror.news if mirror else dict) as this,
     ):
         store.lead(record.name, this)
@@ -115,12 +115,12 @@ def run(
 
 
 @contextmanager
-def open_cluster(resources: Resources, options: RunOptions, store: TrialStore) -> Iterator[Cluster]:
+def open_cluster(resources: Resources, options: RunOptions, store: TrialStore, console: Console) -> Iterator[Cluster]:
     """Join or start a cluster. Raises ValueError when it cannot be used, or one of its nodes cannot."""
     # Ray takes seconds to import, which a sweep that is done need not pay.
     from sweep.launch import cluster
 
-    with cluster(resources, options.address, options.num_cpus) as where:
+    with cluster(resources, options.address, options.num_cpus, partial(_warn, console)) as where:
         if options.address is not None:
             check_nodes(store)
         yield where

@@ -101,6 +101,9 @@ class TrialStore(Jobs[TrialResult]):
         """Keep a sweep as launched."""
         self.sweep(sweep.name).publish("sweep.json", sweep.to_json().encode())
 
+    def is_recorded(self, name: str) -> bool:
+        return "sweep.json" in self.sweep(name).names()
+
     def recorded(self, name: str) -> SweepRecord:
         """The sweep of that name as last launched. Raises ValueError when there is none, naming those there are."""
         known = sorted(self.files.names("sweeps"))

@@ -11,11 +11,13 @@ from dataclasses import asdict, dataclass
 import typer
 
 from data.files import Files
-from sweep.exits import USAGE
+from sweep.exits import INTERRUPTED, USAGE
 from sweep.record import seal, unseal
 from sweep.store import TrialStore
 
 ID = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+STOPPED = "stopped"
+"""There once somebody has stopped the sweep, until it is submitted again."""
 
 
 @dataclass(frozen=True)
@@ -28,12 +30,17 @@ class Ending:
 
 @contextmanager
 def ending_kept(store: TrialStore, sweep: str, id: str | None) -> Iterator[None]:
-    """Keep how what is done in it ends, under a submission's id, if it has one. Raises ValueError for what is no id."""
+    """Keep how what is done in it ends, under a submission's id, if it has one. Raises ValueError for what is no id.
+
+    And typer.Exit where the sweep was stopped: a cluster that tries a job again knows nothing of that.
+    """
     if id is None:
         yield
         return
     files = _submissions(store, sweep, id)
     try:
+        if STOPPED in files.names():
+            raise typer.Exit(INTERRUPTED)
         yield
     except typer.Exit as ended:
         _keep(files, id, Ending(ended.exit_code))
@@ -48,8 +55,21 @@ def ending(store: TrialStore, sweep: str, id: str) -> Ending | None:
     files = _submissions(store, sweep, id)
     try:
         return Ending(**unseal(files.read(f"{id}.json")))
-    except (FileNotFoundError, ValueError):
+    except (FileNotFoundError, ValueError, TypeError):
         return None
+
+
+def forbid_submissions(store: TrialStore, sweep: str) -> None:
+    """Have no job go on that a sweep was sent as until now, nor begin."""
+    _folder(store, sweep).publish(STOPPED, b"")
+
+
+def allow_submissions(store: TrialStore, sweep: str) -> None:
+    _folder(store, sweep).remove(STOPPED)
+
+
+def _folder(store: TrialStore, sweep: str) -> Files:
+    return store.sweep(sweep).below("submissions")
 
 
 def _submissions(store: TrialStore, sweep: str, id: str) -> Files:
@@ -57,7 +77,7 @@ def _submissions(store: TrialStore, sweep: str, id: str) -> Files:
         raise ValueError(
             f"a submission's id is of lower-case letters, digits and hyphens, not {id!r}; 'sweep submit' makes it"
         )
-    return store.sweep(sweep).below("submissions")
+    return _folder(store, sweep)
 
 
 def _keep(files: Files, id: str, found: Ending) -> None:

@@ -19,7 +19,7 @@ from sweep.record import SweepRecord
 from sweep.run import exit_code
 from sweep.search_state import searches
 from sweep.store import TrialStore
-from sweep.submission import ending
+from sweep.submission import allow_submissions, ending
 from sweep.target import Job, Target
 
 ASKED, LOOKED = 5.0, 30.0
@@ -71,6 +71,7 @@ def submit(request: Request, job: Job, target: Target) -> str:
     with Launch(store.launches, record.name) as this:
         store.lead(record.name, this)
         store.record(record)
+        allow_submissions(store, record.name)
     return target.send(job)
 
 

@@ -2,6 +2,7 @@
 
 import time
 from typing import Annotated
+from urllib.parse import urlsplit
 
 import typer
 from rich.console import Console
@@ -23,6 +24,7 @@ from sweep.options import (
     say,
 )
 from sweep.plan import make_plan, results_of
+from sweep.ray_token import is_loopback
 from sweep.render import render
 from sweep.run import tables_of
 from sweep.spec import SweepSpec
@@ -65,6 +67,8 @@ def submit_command(
     def note(sentence: str) -> None:
         notes.print(Text(f"{time.strftime('%H:%M:%S')}  {sentence}"), soft_wrap=True)
 
+    if tracking and not no_tracking and is_loopback(urlsplit(tracking).hostname or ""):
+        note(f"the cluster is told that MLflow is at {tracking}, which is its own machine there, and not this one")
     handle = submit(request, job, place)
     looks = f"'{command('status', record.name, results=results)}' shows how it stands"
     note(f"sent to {to} as {handle}; {looks}, '{command('stop', record.name, results=results)}' ends it")

@@ -25,8 +25,9 @@ class Job:
 
 
 def new_id(sweep: str) -> str:
-    """A name for a submission of a sweep: lower case, as Kubernetes has it, and never used before."""
-    return f"{re.sub(r'[^a-z0-9]+', '-', sweep.lower())[:30].strip('-')}-{uuid4().hex[:8]}"
+    """A name for a submission of a sweep, never used before: from a letter on, in lower case, as Kubernetes has it."""
+    name = re.sub(r"[^a-z0-9]+", "-", sweep.lower())[:30].strip("-")
+    return f"{'' if name[0].isalpha() else 'sweep-'}{name}-{uuid4().hex[:8]}"
 
 
 class Target(ABC):

@@ -134,7 +134,8 @@ def _train(
         code = run(plan, store, states, options, notes, only, from_scratch)
     except KeyboardInterrupt:
         code = INTERRUPTED
-    record = store.recorded(plan.record.name)
+    # One that was interrupted while its cluster was opened has not been recorded.
+    record = store.recorded(plan.record.name) if store.is_recorded(plan.record.name) else plan.record
     say(render(tables_of(record, store, results_of(record, store)), "text").rstrip("\n"))
     _say_end(record, store, code, notes, words, results)
     raise typer.Exit(code)
@@ -150,7 +151,8 @@ def _say_end(record: SweepRecord, store: TrialStore, code: int, notes: Console, 
     if counts["failed"]:
         why = command("failures", name, results=results)
         notes.print(Text(f"{counts['failed']} trials failed; '{why}' says why"), soft_wrap=True)
-    notes.print(Text(f"tables: {store.sweep(name)}/table.{{txt,md,tex,html,csv,json}}"), soft_wrap=True)
+    if store.is_recorded(name):
+        notes.print(Text(f"tables: {store.sweep(name)}/table.{{txt,md,tex,html,csv,json}}"), soft_wrap=True)
 
 
 def counts_line(record: SweepRecord, counts: Mapping[str, int], searched: Sequence[SearchState]) -> str:

@@ -24,7 +24,8 @@ from model.start import StartsFromTrained
 class Config(CnnConfig):
     latent_dim: PositiveInt = 32
     samples: PositiveInt = 1  # L
-    encoder_dropout: float = Field(0.3, ge=0, lt=1)  # on the encoder's word embeddings
+    # On the encoder's word embeddings.
+    encoder_dropout: float = Field(0.3, ge=0, lt=1, json_schema_extra={"in_shape": "whether"})
 
     def build(self, vocabulary: Vocabulary) -> "CnnVae":
         return CnnVae(

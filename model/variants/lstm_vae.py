@@ -23,7 +23,7 @@ class LstmVaeConfig(LstmLatentConfig):
     """Fields of an LSTM-VAE, and of whatever is built around one."""
 
     # Nats that the KL of one latent never falls below (δ-VAE); 0 sets no limit.
-    delta: NonNegativeFloat = Field(0.0, json_schema_extra={"in_key": "unless default"})
+    delta: NonNegativeFloat = Field(0.0, json_schema_extra={"in_key": "unless default", "in_shape": "whether"})
     average: bool = False
     # What training charges for averaged latents: one KL (paper), every KL, or that from an exchangeable prior.
     average_kl: AverageKl = Field("paper", json_schema_extra={"in_key": "unless default"})

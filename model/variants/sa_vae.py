@@ -38,12 +38,15 @@ EncoderLoss = Literal["refined", "elbo", "kl"]
 
 class Config(LstmVaeConfig):
     svi_steps: NonNegativeInt = 20  # K; He et al. (2019) ran it with 10
-    svi_learning_rate: PositiveFloat = 1.0  # of the mean over a batch, so that a sentence's own is this / svi_batch
-    svi_momentum: float = Field(0.5, ge=0, lt=1)
-    svi_clip: PositiveFloat = 5.0  # on a batch's gradients of means and of log-variances, each by itself
+    # Of the mean over a batch, so that a sentence's own is this / svi_batch.
+    svi_learning_rate: PositiveFloat = Field(1.0, json_schema_extra={"in_shape": False})
+    svi_momentum: float = Field(0.5, ge=0, lt=1, json_schema_extra={"in_shape": False})
+    # On a batch's gradients of means and of log-variances, each by itself.
+    svi_clip: PositiveFloat = Field(5.0, json_schema_extra={"in_shape": False})
     # The same on what comes back through the steps; without it, inputless, gradients of 1e9 were seen.
-    svi_backward_clip: PositiveFloat = 5.0
-    svi_batch: PositiveInt = 32  # sentences in the batch that learning rate and clips are of
+    svi_backward_clip: PositiveFloat = Field(5.0, json_schema_extra={"in_shape": False})
+    # Sentences in the batch that learning rate and clips are of.
+    svi_batch: PositiveInt = Field(32, json_schema_extra={"in_shape": False})
     # Whether in training they are of the batch at hand, as in their code; evaluation takes each sentence by itself.
     svi_over: Literal["sentence", "batch"] = "sentence"
     second_order: SecondOrder = "exact"

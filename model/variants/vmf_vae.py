@@ -24,11 +24,13 @@ from model.vmf import Concentration, NormPenalty, VonMisesFisher, draw_uniform
 
 
 class Config(LstmLatentConfig):
-    kappa: float = Field(25.0, gt=0, le=1e6)  # concentration: 0 would be the prior, and the KL grows with it
+    # Concentration: 0 would be the prior, and the KL grows with it.
+    kappa: float = Field(25.0, gt=0, le=1e6, json_schema_extra={"in_shape": False})
     average: bool = False
     # What the mean direction is a linear map of: the encoder's last hidden state (as of the LSTM-VAE), or its cell too.
     encoder_summary: Literal["hidden", "hidden_and_cell"] = "hidden"
-    norm_penalty: NonNegativeFloat = 0.0  # weight, in training, of (‖μ‖ − 1)² of what is normalised to the direction
+    # Weight, in training, of (‖μ‖ − 1)² of what is normalised to the direction.
+    norm_penalty: NonNegativeFloat = Field(0.0, json_schema_extra={"in_shape": "whether"})
 
     def build(self, vocabulary: Vocabulary) -> "VmfVae":
         return VmfVae(

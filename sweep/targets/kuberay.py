@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+from collections.abc import Iterator
 from typing import Any
 
 import yaml
@@ -11,7 +12,8 @@ from sweep import target
 from sweep.target import Job, answer, cluster_file
 
 MANIFEST = "kuberay/rayjob.yaml"
-OVER = {"Complete", "Failed"}
+OVER = {"Complete", "Failed", "ValidationFailed"}
+PLACEHOLDER = "IMAGE"
 SAFE = re.compile(r"[A-Za-z0-9_./:@%+=,-]+")
 
 
@@ -20,6 +22,11 @@ class Target(target.Target):
         return yaml.safe_dump(_manifest(job), sort_keys=False, width=120)
 
     def send(self, job: Job) -> str:
+        if any(name == PLACEHOLDER for name in _images(_manifest(job))):
+            raise ValueError(
+                f"conf/cluster/{MANIFEST} does not name your image yet; copy it to ./conf/cluster/{MANIFEST}, and put "
+                f"what you built there in place of {PLACEHOLDER}"
+            )
         try:
             answer("kubectl", "create", "--filename", "-", given=self.shown(job))
         except OSError as error:
@@ -50,3 +57,11 @@ def _manifest(job: Job) -> dict[str, Any]:
     manifest["metadata"]["name"] = job.id
     manifest["spec"]["entrypoint"] = shlex.join(job.command)
     return manifest
+
+
+def _images(node: Any) -> Iterator[object]:
+    """Of all containers, however deep."""
+    if isinstance(node, dict) and "image" in node:
+        yield node["image"]
+    for child in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
+        yield from _images(child)

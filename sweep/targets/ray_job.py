@@ -34,8 +34,8 @@ class Target(target.Target):
             status, _ = _ask(f"{address}/api/jobs/", _bearer(), json.dumps(_request(job)).encode())
         except OSError as error:
             raise ValueError(
-                f"Ray's jobs API at {address} cannot be reached ({error}); check RAY_API_SERVER_ADDRESS, and the "
-                f"tunnel that leads there"
+                f"Ray's jobs API at {address} cannot be reached ({_reason(error)}); check RAY_API_SERVER_ADDRESS, and "
+                f"the tunnel that leads there"
             ) from None
         if status != OK:
             raise ValueError(
@@ -63,6 +63,11 @@ def _address() -> str:
         f"RAY_API_SERVER_ADDRESS {address!r} would have the token sent in the clear; make a tunnel, such as "
         f"'ssh -L 8265:127.0.0.1:8265 HEAD' or 'kubectl port-forward', and give http://127.0.0.1:8265"
     )
+
+
+def _reason(error: OSError) -> str:
+    """Without urllib's brackets around it."""
+    return str(error.reason) if isinstance(error, urllib.error.URLError) else str(error)
 
 
 def _request(job: Job) -> Mapping[str, Any]:

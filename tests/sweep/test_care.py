@@ -5,9 +5,11 @@ import os
 import secrets
 import shutil
 import subprocess
+import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from mlflow import MlflowClient
@@ -237,6 +239,18 @@ def test_doctor(care: Care, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "wrong  mlflow: http://***@127.0.0.1:1 does not answer" in away
     assert "secret" not in away
     assert "wrong  ray token: RAY_AUTH_MODE is disabled" in away
+
+
+def test_doctor_says_of_a_cluster_that_it_cannot_be_joined_and_all_else(
+    care: Care, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cluster(*_: object) -> None:
+        raise ValueError("no Ray cluster answers at head:6379")
+
+    monkeypatch.setitem(sys.modules, "sweep.launch", SimpleNamespace(cluster=cluster))
+    findings = care.sweep("doctor", "--address", "head:6379", code=1)
+    assert "wrong  cluster: no Ray cluster answers at head:6379" in findings
+    assert "good  storage: " in findings
 
 
 SYNCED = 100

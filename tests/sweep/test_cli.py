@@ -185,6 +185,19 @@ def test_an_interrupted_sweep_says_how_to_go_on(workplace: Workplace, how: str) 
     assert list((workplace.folder / "results" / "launches").iterdir()) == []
 
 
+def test_a_launch_that_is_interrupted_before_it_began(workplace: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As by Ctrl-C while a cluster is opened."""
+
+    def interrupted(*_: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sweep.train_cli.run", interrupted)
+    done = workplace.sweep_here("run", "tiny.yaml", "--no-tracking", code=3)
+    assert "stopped with 4 trials left; 'sweep run tiny.yaml' continues" in done.stderr
+    assert "tables:" not in done.stderr
+    assert workplace.nothing_left()
+
+
 @pytest.mark.slow
 def test_an_existing_cluster_is_used_and_left_running(workplace: Workplace) -> None:
     with socket.socket() as probe:

@@ -73,6 +73,10 @@ def test_ray_up_takes_its_files(name: str) -> None:
     assert {"--num-cpus=0", "--num-gpus=0", "--dashboard-host=127.0.0.1"} <= set(head)
     assert config["file_mounts"]["~/.ray/auth_token"] == "~/.ray/auth_token"
     assert "chmod 600 ~/.ray/auth_token" in config["setup_commands"]
+    workers = [
+        each for name, each in config.get("available_node_types", {}).items() if name != config["head_node_type"]
+    ]
+    assert all(each["min_workers"] > 0 for each in workers), "a sweep would find a head, which takes no trial"
     validate_config(prepare_config(config))
 
 

@@ -1,8 +1,12 @@
 """Packing on a real Ray: shapes are probed once, numbers stay what they are, and claims on memory are kept."""
 
 import json
+import os
+import secrets
 import subprocess
 import sys
+import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,6 +14,7 @@ import pytest
 from sweep.config import TrialConfig
 from sweep.store import TrialStore
 from sweep.trial import run_trial
+from tests.faults.chaos import wait_for
 from tests.sweep.test_cli import Workplace, numbers
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
@@ -82,3 +87,70 @@ def test_a_nodes_memory_is_claimed_once(tmp_path: Path) -> None:
     side_by_side, overcommitted = json.loads(done.stdout.splitlines()[-1])
     assert side_by_side >= 2
     assert overcommitted == 0
+
+
+NODES = """
+import sys
+from ray.cluster_utils import Cluster
+
+options = {"object_store_memory": 80 * 2**20}
+nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, **options})
+print(nodes.address, flush=True)
+for line in sys.stdin:
+    nodes.add_node(num_cpus=int(line), **options)
+nodes.shutdown()
+"""
+"""A head, and a node for each line of its input, with so many cores."""
+GROWING = """
+import json, sys
+from pathlib import Path
+from sweep.claims import Launch
+from sweep.launch import cluster, launch
+from sweep.queue import TrialQueue
+from sweep.record import WantedTrial
+from sweep.resources import Resources, Share
+from sweep.spec import RetryPolicy
+from sweep.store import TrialStore
+from tests.bench.pretend import pretend
+
+folder, said = Path(sys.argv[1]), []
+
+def work(assignment, device, report):
+    pretend(assignment, 20.0, 0.0)  # longer than a worker takes to start
+
+with cluster(Resources(), sys.argv[2], wait=said.append) as where:
+    assert where.slots == 1, where.nodes
+    store = TrialStore(folder)
+    trials = [WantedTrial(f"{number:064}", {"number": str(number)}, 0, {}) for number in range(12)]
+    alone = where.alone(Share(1))
+    with Launch(store.launches, "growing") as this:
+        queue = TrialQueue(trials, store, RetryPolicy(), [], this.id, lambda key: 0)
+        launch(queue, store, folder, where, this, 60.0, work, lambda key: Share(1) if int(key) else alone)
+    results = store.results(trial.key for trial in trials).values()
+    most = max(sum(other.started <= each.started < other.finished for other in results) for each in results)
+print(json.dumps([said, alone.memory, len(results), most]))
+"""
+
+
+def test_a_cluster_is_waited_for_and_used_as_it_grows(tmp_path: Path) -> None:
+    """From a head by itself to a node of one core, all of which the first trial has, and then to one of five more."""
+    environment = {**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    start = partial(subprocess.Popen, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
+    with start([sys.executable, "-c", NODES], stdin=subprocess.PIPE) as nodes:
+        assert nodes.stdin is not None
+        assert nodes.stdout is not None
+        address = nodes.stdout.readline().strip()
+        with start([sys.executable, "-c", GROWING, str(tmp_path), address]) as process:
+            time.sleep(20)  # Ray takes that long to import and to join, or the machine is quick and it waits
+            for cores, condition in ((1, lambda: True), (5, TrialStore(tmp_path).launches.names)):
+                wait_for(condition)
+                nodes.stdin.write(f"{cores}\n")
+                nodes.stdin.flush()
+            printed, _ = process.communicate(timeout=280)
+        assert process.returncode == 0
+        nodes.communicate(timeout=60)
+    said, memory, num_done, most = json.loads(printed.splitlines()[-1])
+    assert said == ["no node of the cluster trains yet; waiting up to 15 minutes for one"]
+    assert memory > 2**28
+    assert num_done == 12
+    assert most > 4  # of what one core had running and waiting for it

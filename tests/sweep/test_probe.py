@@ -1,6 +1,8 @@
 """A probe: which trials share one, what it measures in its own process, and what plans and forecasts make of it."""
 
 import json
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -27,6 +29,7 @@ from sweep.resources import Cluster, Resources, Share
 from sweep.spec import SweepSpec
 from sweep.store import TrialStore
 from sweep.trial import run_trial
+from tests.faults.chaos import wait_for
 from tests.sweep.test_trial import DOCUMENT
 
 SPEC = """
@@ -63,6 +66,8 @@ def scripted(key: str = "key", train_rate: float = 1.0, evaluate_rate: float = 0
         {"update": {"learning_rate": 0.5, "clip": 1.0}},
         {"train": {"epochs": 9, "select": "nll", "plateau": {"patience": 7}, "checkpoint_minutes": 1.0}},
         {"evaluate": {"test": False}},
+        {"model": {"input_dropout": 0.2, "output_dropout": 0.7, "init_range": 0.01, "embedding_init_range": 0.1}},
+        {"train": {"reshuffle": True}, "update": {"normalisation": "token"}},
     ],
 )
 def test_trials_share_a_shape_whatever_changes_neither_memory_nor_a_steps_time(change: dict[str, object]) -> None:
@@ -82,10 +87,26 @@ def test_trials_share_a_shape_whatever_changes_neither_memory_nor_a_steps_time(c
         {"update": {"kind": "aggressive"}},
         {"objective": {"kind": "iwae"}},
         {"evaluate": {"samples": 2}},
+        {"model": {"word_dropout": 0.3}},
+        {"model": {"input_dropout": 0.0}},
+        {"model": {"delta": 0.5}},
     ],
 )
 def test_what_changes_memory_or_a_steps_time_is_another_shape(change: dict[str, object]) -> None:
     assert shape_of(config_of(**change), "text") != shape_of(config_of(), "text")
+
+
+@pytest.mark.parametrize(
+    ("kind", "one", "other"),
+    [
+        ("vmf_vae", {"kappa": 15.0, "norm_penalty": 0.1}, {"kappa": 80.0, "norm_penalty": 2.0}),
+        ("sa_vae", {"svi_learning_rate": 0.1, "svi_clip": 1.0}, {"svi_momentum": 0.0, "svi_batch": 8}),
+        ("cnn_vae", {"init_range": 0.1, "layer_dropout": 0.2}, {"encoder_dropout": 0.1}),
+    ],
+)
+def test_systems_share_shapes_by_what_a_step_does(kind: str, one: dict[str, object], other: dict[str, object]) -> None:
+    first, second = (shape_of(config_of(model={"kind": kind, **fields}), "text") for fields in (one, other))
+    assert first == second
 
 
 def test_another_text_device_or_number_of_threads_is_another_probe() -> None:
@@ -155,6 +176,45 @@ def test_one_that_cannot_be_made_says_why(lines_corpus: Path, tmp_path: Path, la
         probe_here(store, "large", lines_corpus, right, model={"hidden_dim": 10_000_000})
     assert store.probes.state("large") == "failed"
     assert store.probes.failure("large").kind == "out-of-memory"
+
+
+@pytest.mark.parametrize(
+    ("script", "kind", "message"),
+    [
+        ("kill -KILL $$", "out-of-memory", "its process was killed, as the system does where memory runs out"),
+        ("kill -SEGV $$", "error", "it ended with code -11"),
+        ("echo 'torch.OutOfMemoryError: CUDA out of memory.' >&2; exit 1", "out-of-memory", "CUDA out of memory"),
+        ("echo Traceback >&2; echo 'ValueError: of its own' >&2; exit 1", "error", "ValueError: of its own"),
+    ],
+)
+def test_how_its_process_ends_is_told_apart(
+    script: str, kind: str, message: str, lines_corpus: Path, tmp_path: Path, launch: Launch,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    (tmp_path / "python").write_text(f"#!/bin/sh\ncat >/dev/null\n{script}\n")
+    (tmp_path / "python").chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    store = TrialStore(tmp_path / "results")
+    with pytest.raises(TrialFailedError, match=message):
+        probe_here(store, "key", lines_corpus, Right(launch.id, launch.stop))
+    assert store.probes.failure("key").kind == kind
+
+
+def test_its_process_does_not_outlive_a_worker_that_is_lost() -> None:
+    """It would go on to hold a core, or a GPU's memory, beside the one that is made again."""
+    program = (
+        "import os, subprocess, sys; words = '--corpora . --device cpu --threads 1 --parent'.split();"
+        "subprocess.run([sys.executable, '-m', 'sweep.probing', *words, str(os.getpid())])"
+    )
+    # What it waits for on its standard input never comes.
+    with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE) as worker:
+        children = Path(f"/proc/{worker.pid}/task/{worker.pid}/children")
+        try:
+            wait_for(lambda: children.read_text().split(), seconds=60)
+            probe = Path("/proc", children.read_text().strip())
+        finally:
+            worker.kill()
+        wait_for(lambda: not probe.exists() or " Z " in (probe / "stat").read_text(), seconds=30)
 
 
 def test_it_stops_when_it_is_asked_to(lines_corpus: Path, tmp_path: Path, launch: Launch) -> None:
@@ -281,7 +341,7 @@ def test_plan_prints_what_is_known(lines_corpus: Path, tmp_path: Path, plan: Pla
         found = scripted(probe_key(shapes[cell], "cpu", 1), train_rate=rate)
         store.probes.trial(found.key).publish("result.json", found.to_json().encode())
     after = said()
-    assert "measured on a processor, here; to the last epoch of each trial" in after
+    assert "measured on a processor, here, in the first steps; to the last epoch of each trial" in after
     lm, vae, faster = (line.split() for line in after.splitlines()[-4:-1])
     assert lm[-1] == "1792"
     told = json.loads(said("--json"))["forecast"]

@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import re
 import stat
 import threading
 from collections.abc import Iterator
@@ -82,12 +83,11 @@ def test_every_target_is_a_file_and_has_a_dry_run_that_writes_nothing(outside: O
 
 
 def test_names_are_those_that_kubernetes_has() -> None:
-    names = {new_id("My_Sweep.of THINGS" + "x" * 90) for _ in range(20)}
-    assert len(names) == 20
+    names = {new_id(sweep) for sweep in ("My_Sweep.of THINGS" + "x" * 90, "3-" + "layers" * 15) for _ in range(20)}
+    assert len(names) == 40
     for name in names:
+        assert re.fullmatch(r"[a-z]([-a-z0-9]*[a-z0-9])?", name)
         assert len(name) <= 47
-        assert name.replace("-", "").isalnum()
-        assert name == name.lower()
 
 
 def test_no_password_gets_into_a_command(outside: Outside) -> None:
@@ -117,7 +117,13 @@ def test_a_manifest_of_ones_own_comes_first(outside: Outside) -> None:
 # KubeRay
 
 
-def test_kubernetes_is_given_the_manifest_and_asked_until_the_job_is_over(outside: Outside) -> None:
+def test_kubernetes_is_given_the_manifest_and_asked_until_the_job_is_over(
+    outside: Outside, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = outside.folder / "conf" / "cluster" / "kuberay" / "rayjob.yaml"
+    own.parent.mkdir(parents=True)
+    own.write_text(target.cluster_file("kuberay/rayjob.yaml").replace("IMAGE", "registry/sweep:1"))
+    monkeypatch.chdir(outside.folder)
     state = outside.folder / "state.json"
     outside.program("kubectl", f'if [ "$1" = create ]; then cat > "{outside.folder}/sent.yaml"; else cat "{state}"; fi')
     assert kuberay.Target().send(JOB) == JOB.id
@@ -125,15 +131,24 @@ def test_kubernetes_is_given_the_manifest_and_asked_until_the_job_is_over(outsid
     assert sent["metadata"]["name"] == JOB.id
     assert sent["spec"]["entrypoint"] == "sweep resume tiny --results s3://bucket/results"
     assert "&id" not in (outside.folder / "sent.yaml").read_text()
-    states = {"Initializing": False, "Running": False, "Retrying": False, "Complete": True, "Failed": True}
-    for name, is_over in states.items():
+    over = {"Complete", "Failed", "ValidationFailed"}
+    for name in {"Initializing", "Running", "Suspended", "Retrying"} | over:
         state.write_text(json.dumps({"status": {"jobDeploymentStatus": name}}))
-        assert kuberay.Target().is_over(JOB.id) is is_over
+        assert kuberay.Target().is_over(JOB.id) is (name in over)
     state.write_text("{}")
     assert not kuberay.Target().is_over(JOB.id)
 
 
-def test_kubernetes_that_refuses_or_has_forgotten(outside: Outside) -> None:
+def test_a_manifest_without_an_image_is_not_sent(outside: Outside) -> None:
+    """Its pods would wait for that image, and whoever waits for the job with them."""
+    outside.program("kubectl", f'cat > "{outside.folder}/sent.yaml"')
+    with pytest.raises(ValueError, match=r"rayjob.yaml does not name your image yet; copy it to \./conf/cluster/"):
+        kuberay.Target().send(JOB)
+    assert not (outside.folder / "sent.yaml").exists()
+
+
+def test_kubernetes_that_refuses_or_has_forgotten(outside: Outside, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kuberay, "PLACEHOLDER", "")
     outside.program("kubectl", 'echo "Error from server (NotFound): rayjobs.ray.io not found" >&2; exit 1')
     assert kuberay.Target().is_over(JOB.id)
     with pytest.raises(ValueError, match="Kubernetes does not take the RayJob .*NotFound"):
@@ -210,6 +225,14 @@ def test_what_a_job_says_in_the_store_counts(
     assert sentence in said
 
 
+def test_an_address_that_means_another_machine_there_is_said(outside: Outside, monkeypatch: pytest.MonkeyPatch) -> None:
+    outside.program("sbatch", "echo 42")
+    for uri, is_said in (("http://127.0.0.1:5000", True), ("http://mlflow:5000", False)):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        _, said = outside.sweep("submit", "tiny.yaml", "--to", "slurm", "--no-wait")
+        assert (f"MLflow is at {uri}, which is its own machine there" in said) is is_said
+
+
 def test_a_target_that_is_away_is_asked_again(outside: Outside) -> None:
     outside.train()
     outside.program("sbatch", "echo 42")
@@ -239,6 +262,21 @@ def test_a_resumed_submission_leaves_its_ending(outside: Outside) -> None:
     for id in ("../tiny", "tiny/..", "", "Tiny", "a" * 64):
         _, said = outside.sweep("resume", "Tiny.one", "--no-tracking", "--submission", id, code=2)
         assert "a submission's id is of lower-case letters, digits and hyphens" in said
+
+
+def test_a_job_that_a_cluster_tries_again_stays_stopped(outside: Outside) -> None:
+    outside.program("sbatch", "echo 42")
+    outside.sweep("submit", "tiny.yaml", "--to", "slurm", "--no-wait")
+    with Launch(outside.store.launches, "Tiny.one") as driver:
+        outside.store.lead("Tiny.one", driver)
+        outside.sweep("stop", "Tiny.one")
+    outside.sweep("resume", "Tiny.one", "--no-tracking", "--submission", "tiny-1", code=3)
+    found = ending(outside.store, "Tiny.one", "tiny-1")
+    assert found is not None
+    assert (found.code, outside.store.files.names("trials")) == (3, set())
+    outside.train()
+    outside.sweep("submit", "tiny.yaml", "--to", "slurm", "--no-wait")
+    outside.sweep("resume", "Tiny.one", "--no-tracking", "--submission", "tiny-2")
 
 
 def test_a_sweep_that_runs_is_not_submitted(outside: Outside) -> None:
@@ -290,7 +328,7 @@ def test_ray_refuses_or_is_open_or_away(answering: dict[str, int], monkeypatch: 
     answering["/api/jobs/tiny-01234567"] = 404
     assert ray_job.Target().is_over(JOB.id)
     monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "http://127.0.0.1:1")
-    with pytest.raises(ValueError, match="cannot be reached .* and the tunnel that leads there"):
+    with pytest.raises(ValueError, match=r"cannot be reached \(.*refused\); check .* and the tunnel that leads there"):
         ray_job.Target().send(JOB)
     with pytest.raises(OSError, match="refused"):
         ray_job.Target().is_over(JOB.id)
