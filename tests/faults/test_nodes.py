@@ -1,20 +1,17 @@
 """Clusters that a sweep must not be entrusted to: one that is open, one that shares no store, one of mixed software."""
 
 import os
-import secrets
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
-from tests.faults.chaos import Sweep, ended
+from tests.faults.chaos import Sweep
+from tests.faults.nodes import TOKEN, Nodes, three_nodes
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
-TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
 
 
 @pytest.fixture
@@ -22,28 +19,9 @@ def sweep(tmp_path: Path, chaos_corpora: Path) -> Sweep:
     return Sweep(tmp_path / "chaos", chaos_corpora, epochs=1, extra=dict(TOKEN))
 
 
-@contextmanager
-def three_nodes(
-    mode: str = "token", before: Sequence[str] = (), last: Sequence[str] = ()
-) -> Iterator["subprocess.Popen[str]"]:
-    """before: what the nodes are started by. last: the last one's environment."""
-    nodes = subprocess.Popen(
-        [*before, sys.executable, str(Path(__file__).with_name("three_nodes.py")), *last],
-        env={**os.environ, **TOKEN, "RAY_AUTH_MODE": mode},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    with ended(nodes):  # type: ignore[arg-type]
-        yield nodes
-        nodes.communicate(timeout=60)
-
-
-def refused(sweep: Sweep, nodes: "subprocess.Popen[str]") -> str:
+def refused(sweep: Sweep, nodes: Nodes) -> str:
     """The one sentence with which a sweep refuses them, before it has written anything."""
-    assert nodes.stdout is not None
-    sweep.address = nodes.stdout.readline().strip()
+    sweep.address = nodes.address
     assert sweep.start().wait(timeout=120) == 2, sweep.said()
     assert sweep.store.files.names() <= {"launches"}
     assert sweep.store.launches.names() == set()
