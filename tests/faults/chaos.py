@@ -120,8 +120,8 @@ class Sweep:
         """Output of the newest launch."""
         return (self.folder / f"launch{self.launches}.txt").read_text()
 
-    def finish(self, process: "subprocess.Popen[bytes] | None" = None) -> None:
-        code = (process or self.start()).wait(timeout=240)
+    def finish(self, process: "subprocess.Popen[bytes] | None" = None, seconds: float = 240) -> None:
+        code = (process or self.start()).wait(timeout=seconds)
         assert code == 0, self.said()
         assert "Traceback" not in self.said()
 

@@ -74,7 +74,7 @@ def one_comes_and_others_die(sweep: Sweep, nodes: Nodes, dying: int, *words: str
         for _ in range(dying):
             nodes.tell("lose")
         lost = time.time()
-        sweep.finish(process)
+        sweep.finish(process, seconds=1200)
     return lost
 
 
