@@ -169,7 +169,7 @@ def test_the_readmes_commands_work(demo: Demo) -> None:
         words = [
             word.replace("DIR", str(text)).replace("mine.yaml", str(demo.folder / "mine.yaml")) for word in command
         ]
-        if words[1] == "run":
+        if words[1] in ("run", "probe"):
             words[1] = "plan"
         if words[1] == "submit":
             words.append("--dry-run")

@@ -81,6 +81,7 @@ class Sweep:
     address: str = ""
     location: str = ""
     epochs: int = EPOCHS
+    spec: str = "chaos.yaml"
     extra: dict[str, str] = field(default_factory=dict)
     launches: int = 0
     kills: int = 0
@@ -108,7 +109,7 @@ class Sweep:
         self.launches += 1
         with (self.folder / f"launch{self.launches}.txt").open("wb") as output:
             return subprocess.Popen(
-                self.command("run", "chaos.yaml", *overrides),
+                self.command("run", self.spec, *overrides),
                 cwd=self.folder,
                 env=self.environment,
                 stdout=output,
@@ -119,25 +120,14 @@ class Sweep:
         """Output of the newest launch."""
         return (self.folder / f"launch{self.launches}.txt").read_text()
 
-    def finish(self, process: "subprocess.Popen[bytes] | None" = None) -> None:
-        code = (process or self.start()).wait(timeout=240)
+    def finish(self, process: "subprocess.Popen[bytes] | None" = None, seconds: float = 240) -> None:
+        code = (process or self.start()).wait(timeout=seconds)
         assert code == 0, self.said()
         assert "Traceback" not in self.said()
 
     def workers(self) -> list[int]:
         """Processes that train a trial of this sweep now."""
-        marker = f"SWEEP_RESULTS={self.location}".encode()
-        found = []
-        for entry in Path("/proc").iterdir():
-            if not entry.name.isdecimal():
-                continue
-            try:
-                is_worker = (entry / "cmdline").read_bytes().startswith(b"ray::ImplicitFunc")
-                if is_worker and marker in (entry / "environ").read_bytes().split(b"\0"):
-                    found.append(int(entry.name))
-            except OSError:
-                continue
-        return found
+        return workers_with("SWEEP_RESULTS", self.location)
 
     def progress(self) -> int:
         """Epochs that are in the store, of trials done and under way."""
@@ -148,7 +138,22 @@ class Sweep:
         return self.epochs if self.store.state(key) == "done" else int(self.store.progress(key).get("epoch", 0))
 
 
-def kill(process: "subprocess.Popen[bytes]") -> None:
+def workers_with(name: str, value: str) -> list[int]:
+    """Processes that train a trial now, with a variable of that value in their environment."""
+    marker, found = f"{name}={value}".encode(), []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdecimal():
+            continue
+        try:
+            is_worker = (entry / "cmdline").read_bytes().startswith(b"ray::ImplicitFunc")
+            if is_worker and marker in (entry / "environ").read_bytes().split(b"\0"):
+                found.append(int(entry.name))
+        except OSError:
+            continue
+    return found
+
+
+def kill(process: "subprocess.Popen[Any]") -> None:
     process.send_signal(signal.SIGKILL)
     process.wait()
 
@@ -162,7 +167,7 @@ def wait_for(condition: Callable[[], object], seconds: float = 120, every: float
 
 @dataclass(frozen=True)
 class Undisturbed:
-    """The same sweep trained one by one in this process, and an MLflow that shows it."""
+    """A sweep trained one by one in this process, and an MLflow that shows it."""
 
     record: SweepRecord
     store: TrialStore
@@ -170,25 +175,35 @@ class Undisturbed:
 
     @classmethod
     def make(cls, folder: Path, corpora: Path, epochs: int = EPOCHS) -> "Undisturbed":
-        record = make_plan(SweepSpec.load(str(write_spec(folder, epochs))), corpora).record
-        store, uri = TrialStore(folder / "results"), f"sqlite:///{folder / 'mlflow.db'}"
+        made = cls.of(SweepSpec.load(str(write_spec(folder, epochs))), folder, corpora)
+        Experiment(made.uri, made.record, made.store).sync(write_tables(made.record, made.store))
+        return made
+
+    @classmethod
+    def of(cls, spec: SweepSpec, folder: Path, corpora: Path) -> "Undisturbed":
+        """Without MLflow."""
+        record = make_plan(spec, corpora).record
+        store = TrialStore(folder / "results")
         for trial in record.trials:
             run_trial(TrialConfig.parse(trial.config), store, corpora)
-        Experiment(uri, record, store).sync(write_tables(record, store))
-        return cls(record, store, uri)
+        write_tables(record, store)
+        return cls(record, store, f"sqlite:///{folder / 'mlflow.db'}")
 
     def check(self, sweep: Sweep) -> None:
         """The store, the tables and MLflow are what they would be had nothing happened."""
-        store = sweep.store
+        self.check_store(sweep)
+        mine, theirs = runs(self.uri, self.record.name), runs(sweep.uri, self.record.name)
+        assert set(mine) == set(theirs)
+        for name, run in mine.items():
+            assert theirs[name] == run, name
+
+    def check_store(self, sweep: Sweep) -> None:
+        store, own, theirs = sweep.store, *(each.sweep(self.record.name) for each in (self.store, sweep.store))
         assert store.files.names("trials") == set(self.record.wanted)
         for key in self.record.wanted:
             assert list(differences(numbers(self.store.result(key)), numbers(store.result(key)))) == []
         for name in ("table.txt", "table.csv", "table.json"):
-            assert store.sweep("chaos").read(name) == self.store.sweep("chaos").read(name)
-        mine, theirs = runs(self.uri, "chaos"), runs(sweep.uri, "chaos")
-        assert set(mine) == set(theirs)
-        for name, run in mine.items():
-            assert theirs[name] == run, name
+            assert theirs.read(name) == own.read(name)
 
 
 TIMES = {"cost/seconds", "cost/train_tokens_per_second", "epoch_seconds", "seconds"}
@@ -220,7 +235,7 @@ def points(client: MlflowClient, run: str, metric: str) -> list[tuple[int, str]]
 
 
 @contextmanager
-def ended(process: "subprocess.Popen[bytes]") -> Iterator["subprocess.Popen[bytes]"]:
+def ended(process: "subprocess.Popen[Any]") -> Iterator["subprocess.Popen[Any]"]:
     """A process that does not outlive its test."""
     try:
         yield process

@@ -4,11 +4,8 @@
 """
 
 import os
-import secrets
 import signal
 import socket
-import subprocess
-import sys
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -97,30 +94,3 @@ def _kill_one(sweep: Sweep) -> bool:
             os.kill(worker, signal.SIGKILL)
             return True
     return False
-
-
-def test_a_node_is_lost(sweep: Sweep, undisturbed: Undisturbed) -> None:
-    """Of three raylets one is killed with the trial on it, which goes on elsewhere from its checkpoint."""
-    sweep.extra = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-    nodes = subprocess.Popen(
-        [sys.executable, Path(__file__).with_name("three_nodes.py")],
-        env=sweep.environment,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    assert nodes.stdin is not None
-    assert nodes.stdout is not None
-    with nodes.stdin, nodes.stdout, ended(nodes):
-        sweep.address = nodes.stdout.readline().strip()
-        with ended(sweep.start()) as process:
-            wait_for(lambda: sweep.progress() > 4 and len(sweep.workers()) == 2)
-            nodes.stdin.write("lose one\n")
-            nodes.stdin.flush()
-            assert nodes.stdout.readline() == "lost\n"
-            sweep.finish(process)
-        assert "worker-lost" in sweep.said()
-        nodes.stdin.close()
-        nodes.wait(timeout=60)
-    undisturbed.check(sweep)

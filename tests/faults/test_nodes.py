@@ -1,20 +1,17 @@
 """Clusters that a sweep must not be entrusted to: one that is open, one that shares no store, one of mixed software."""
 
 import os
-import secrets
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
 from tests.faults.chaos import Sweep, ended
+from tests.faults.nodes import TOKEN, Nodes, three_nodes
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
-TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
 
 
 @pytest.fixture
@@ -22,28 +19,9 @@ def sweep(tmp_path: Path, chaos_corpora: Path) -> Sweep:
     return Sweep(tmp_path / "chaos", chaos_corpora, epochs=1, extra=dict(TOKEN))
 
 
-@contextmanager
-def three_nodes(
-    mode: str = "token", before: Sequence[str] = (), last: Sequence[str] = ()
-) -> Iterator["subprocess.Popen[str]"]:
-    """before: what the nodes are started by. last: the last one's environment."""
-    nodes = subprocess.Popen(
-        [*before, sys.executable, str(Path(__file__).with_name("three_nodes.py")), *last],
-        env={**os.environ, **TOKEN, "RAY_AUTH_MODE": mode},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    with ended(nodes):  # type: ignore[arg-type]
-        yield nodes
-        nodes.communicate(timeout=60)
-
-
-def refused(sweep: Sweep, nodes: "subprocess.Popen[str]") -> str:
+def refused(sweep: Sweep, nodes: Nodes) -> str:
     """The one sentence with which a sweep refuses them, before it has written anything."""
-    assert nodes.stdout is not None
-    sweep.address = nodes.stdout.readline().strip()
+    sweep.address = nodes.address
     assert sweep.start().wait(timeout=120) == 2, sweep.said()
     assert sweep.store.files.names() <= {"launches"}
     assert sweep.store.launches.names() == set()
@@ -80,20 +58,23 @@ def test_a_node_with_other_software_is_refused_and_the_doctor_says_so_too(sweep:
     (other / "METADATA").write_text("Metadata-Version: 2.1\nName: torch\nVersion: 2.0.0\n")
     path = os.pathsep.join(filter(None, (str(other.parent), os.environ.get("PYTHONPATH"))))
     with three_nodes(last=[f"PYTHONPATH={path}"]) as nodes:
-        sentence = refused(sweep, nodes)
-        doctor = subprocess.run(
-            [*sweep.command("doctor"), "--address", sweep.address],
-            env=sweep.environment,
+        # Beside the sweep, for most of what both take is imports.
+        doctor = subprocess.Popen(
+            [*sweep.command("doctor"), "--address", nodes.address],
+            env={**sweep.environment, "SWEEP_RESULTS": str(tmp_path / "others")},
             cwd=sweep.folder,
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
             text=True,
-            check=False,
         )
+        with ended(doctor):
+            sentence = refused(sweep, nodes)
+            examined, _ = doctor.communicate(timeout=120)
     assert "its torch is 2.0.0 and the driver's is " in sentence
-    assert doctor.returncode == 1, doctor.stdout + doctor.stderr
-    lines = [line.strip() for line in doctor.stdout.splitlines() if "  node " in line]
+    assert doctor.returncode == 1, examined
+    lines = [line.strip() for line in examined.splitlines() if "  node " in line]
     assert sorted(line.partition(" ")[0] for line in lines) == ["good", "good", "wrong"]
-    assert f"PyTorch {version('torch')}, " in doctor.stdout
+    assert f"PyTorch {version('torch')}, " in examined
 
 
 OWN = """

@@ -1,6 +1,7 @@
-"""A Ray cluster of three nodes on this machine: prints its address, loses a node a line of input, ends with it.
+"""A Ray cluster of three nodes on this machine: prints its address and ends with its input.
 
-NAME=VALUE, as arguments: the last node's environment.
+A line `add` has a node join, `lose` kills the one that joined first of those that train; each is printed when it is
+done. NAME=VALUE, as arguments: the environment of the last of the three.
 """
 
 import sys
@@ -9,18 +10,18 @@ from ray.cluster_utils import Cluster
 
 
 def main() -> None:
-    options = {"include_dashboard": False, "object_store_memory": 80 * 2**20}
+    options = {"object_store_memory": 80 * 2**20, "include_dashboard": False}
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **options})
     environments = {}, dict(each.split("=", 1) for each in sys.argv[1:])
-    nodes = [
-        cluster.add_node(num_cpus=1, object_store_memory=80 * 2**20, env_vars=environment)
-        for environment in environments
-    ]
+    nodes = [cluster.add_node(num_cpus=1, **options, env_vars=environment) for environment in environments]
     cluster.wait_for_nodes()
     print(cluster.address, flush=True)
-    for _ in sys.stdin:
-        cluster.remove_node(nodes.pop(), allow_graceful=False)
-        print("lost", flush=True)
+    for line in sys.stdin:
+        if line == "add\n":
+            nodes.append(cluster.add_node(num_cpus=1, **options))
+        else:
+            cluster.remove_node(nodes.pop(0), allow_graceful=False)
+        print(line, end="", flush=True)
     cluster.shutdown()
 
 

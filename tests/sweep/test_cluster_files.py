@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import yaml
-from ray.autoscaler._private.util import prepare_config, validate_config
 
 from tests.contracts.test_extension import ROOT
 
@@ -68,6 +67,8 @@ def test_wherever_ray_is_started_the_token_is_on(path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["on-premises", "aws"])
 def test_ray_up_takes_its_files(name: str) -> None:
+    from ray.autoscaler._private.util import prepare_config, validate_config
+
     config = documents(f"ray-up/{name}.yaml")[0]
     head = shlex.split(config["head_start_ray_commands"][1])
     assert {"--num-cpus=0", "--num-gpus=0", "--dashboard-host=127.0.0.1"} <= set(head)
