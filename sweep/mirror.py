@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     from sweep.tracking import Experiment
 
 MAX_FAILURES = 3
-PAUSE = 60.0
-"""After so many failures in a row, MLflow is left alone for so many seconds."""
+PAUSE, LONGEST_PAUSE = 1.0, 60.0
+"""After so many failures in a row, MLflow is left alone for so many seconds: each time for twice as long, up to the
+longest, until something is written again. A server that restarts is back in seconds, and one that is gone in hours."""
 PATIENCE = 30.0
 """Seconds without any progress after which `close` gives up."""
 SERVER_SECONDS = 5.0
@@ -78,6 +79,7 @@ class Mirror:
         self._experiment: Experiment | None = None
         self._unwritten: dict[str, _Note] = {}
         self._paused_until = 0.0
+        self._pause = PAUSE
         self._num_failures = 0
         self._problem = ""
 
@@ -92,7 +94,7 @@ class Mirror:
         if self._experiment is not None:
             return None
         why = self._problem or f"no answer within {patience:g} s"
-        return f"MLflow at {redacted(self._uri)} is not there ({why}); training goes on, and results are in the store"
+        return f"MLflow at {redacted(self._uri)} cannot be used ({why}); training goes on, and results are in the store"
 
     def started(self, trial: WantedTrial) -> None:
         self._note(trial.key, lambda experiment: experiment.start(trial))
@@ -171,7 +173,9 @@ class Mirror:
             self._take_notes()
             if time.monotonic() >= self._paused_until:
                 self._write_waiting()
-        self._write_waiting()  # also when paused: once more before the end
+        # Also when paused, and again as long as that gets anything written: a server may have been back half-way only.
+        while self._unwritten and self._write_waiting():
+            pass
 
     def _take_notes(self) -> None:
         """Of the notes on a trial only the last: its end carries all its history."""
@@ -182,23 +186,26 @@ class Mirror:
                 self._unwritten[note.subject] = note
                 note = self._notes.get_nowait()
 
-    def _write_waiting(self) -> None:
+    def _write_waiting(self) -> int:
+        """How many could be written."""
+        num_written = 0
         for note in sorted(self._unwritten.values(), key=lambda note: note.can_wait):
             if note.can_wait and not self._notes.empty():
-                return  # something that cannot has come meanwhile
+                break  # something that cannot has come meanwhile
             if self._attempt(note):
                 del self._unwritten[note.subject]
-                self._num_failures = 0
+                num_written, self._num_failures, self._pause = num_written + 1, 0, PAUSE
                 continue
             # To the end of the line: one record that MLflow refuses must not hold up the others.
             self._unwritten[note.subject] = self._unwritten.pop(note.subject)
             self._num_failures += 1
             if self._num_failures >= MAX_FAILURES:
-                self._num_failures = 0
-                self._paused_until = time.monotonic() + PAUSE
-                return
+                self._num_failures, self._paused_until = 0, time.monotonic() + self._pause
+                self._pause = min(2 * self._pause, LONGEST_PAUSE)
+                break
         if not self._unwritten:
             self._problem = ""
+        return num_written
 
     def _attempt(self, note: _Note) -> bool:
         from sweep.tracking import Experiment
@@ -233,6 +240,8 @@ def answering(uri: str) -> Iterator[None]:
 
 def in_one_line(error: BaseException, uri: str) -> str:
     """What went wrong with an MLflow, for a sentence; its address's credentials are left out."""
+    if getattr(error, "get_http_status_code", int)() == 401:
+        return "HTTP 401; MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD must hold a user of it and the password"
     root = error
     while (below := root.__cause__ or root.__context__) is not None:
         root = below

@@ -31,12 +31,12 @@ from sweep.store import TrialStore
 _ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
-    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
 }
 for _name, _value in _ENVIRONMENT.items():
     os.environ.setdefault(_name, _value)
+# Whatever the user's is: a request whose answer was lost, sent once more unseen, makes a second run.
+os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
 
 import mlflow  # noqa: E402
 from mlflow.entities import Dataset, DatasetInput, Metric, Param, RunTag  # noqa: E402
@@ -50,6 +50,8 @@ PRUNED = "sweep.pruned"
 ARTIFACTS = ("config.json", "result.json", "weights.safetensors")
 MAX_METRICS, MAX_PARAMS = 1000, 100
 """What MLflow takes in one call."""
+_Key = TypeVar("_Key")
+_Item = TypeVar("_Item")
 
 
 @dataclass
@@ -76,19 +78,15 @@ class Experiment:
         self._record = record
         self._store = store
         self._id = self._find_or_create(_artifacts(uri, store))
+        self._is_in_doubt = False  # whether MLflow may have made a run without our getting its answer
         self._trials: dict[str, _Run] = {}
         self._summaries: dict[tuple[str, str], _Run] = {}
         self._under_way: set[str] = set()
-        for run in _all_runs(self._client, self._id):
-            known = _Run(run.info.run_id, run.info.status, set(run.data.params), run.data.tags, run.data.metrics)
-            if KEY in known.tags:
-                self._trials[known.tags[KEY]] = known
-            elif SUMMARY in known.tags:
-                self._summaries[known.tags[SUMMARY], known.tags.get(SUMMARY_OF, "")] = known
-            # A sweep has one driver, so whatever runs by MLflow is of one that died.
-            if known.status == "RUNNING":
-                self._client.set_terminated(known.run_id, "KILLED")
-                known.status = "KILLED"
+        # A sweep has one driver, so whatever runs by MLflow is of one that died.
+        for run in map(self._remember, _all_runs(self._client, self._id)):
+            if run.status == "RUNNING":
+                self._client.set_terminated(run.run_id, "KILLED")
+                run.status = "KILLED"
 
     def start(self, trial: WantedTrial) -> None:
         """Show the trial as running, in the run that it has or in a new one."""
@@ -251,12 +249,30 @@ class Experiment:
                 self._client.set_experiment_tag(identity, tag, value)
         return identity
 
+    def _remember(self, run: Any) -> _Run:
+        """A run as MLflow has it; of two that are of one trial, the older one is taken for it."""
+        found = _Run(run.info.run_id, run.info.status, set(run.data.params), run.data.tags, run.data.metrics)
+        if KEY in found.tags:
+            self._trials.setdefault(found.tags[KEY], found)
+        elif SUMMARY in found.tags:
+            self._summaries.setdefault((found.tags[SUMMARY], found.tags.get(SUMMARY_OF, "")), found)
+        return found
+
+    def _create(self, runs: dict[_Key, _Run], key: _Key, started: int, tags: Mapping[str, str], name: str) -> None:
+        """Put the run of a key into `runs`: a new one, or that of an earlier call whose answer was lost."""
+        if self._is_in_doubt:
+            for run in _all_runs(self._client, self._id):
+                self._remember(run)
+        if key not in runs:
+            self._is_in_doubt = True
+            created = self._client.create_run(self._id, started, {**tags, "sweep.name": self._record.name}, name)
+            runs[key] = _Run(created.info.run_id, "RUNNING", steps=set())
+        self._is_in_doubt = False
+
     def _run(self, trial: WantedTrial, started: int) -> _Run:
         """The trial's one run, created when there is none."""
         if trial.key not in self._trials:
-            tags = {**values.labels(trial), "sweep.name": self._record.name, KEY: trial.key}
-            created = self._client.create_run(self._id, started, tags, trial.name)
-            self._trials[trial.key] = _Run(created.info.run_id, "RUNNING", steps=set())
+            self._create(self._trials, trial.key, started, {**values.labels(trial), KEY: trial.key}, trial.name)
             self._under_way.add(trial.key)
         run = self._trials[trial.key]
         missing = {name: text for name, text in values.flat(trial.config).items() if name not in run.params}
@@ -290,11 +306,13 @@ class Experiment:
 
     def _summary(self, kind: str, of: str, name: str) -> _Run:
         if (kind, of) not in self._summaries:
-            tags = {SUMMARY: kind, "sweep.name": self._record.name, **({SUMMARY_OF: of} if of else {})}
-            run_id = self._client.create_run(self._id, _now(), tags, name).info.run_id
-            self._client.set_terminated(run_id)
-            self._summaries[kind, of] = _Run(run_id, "FINISHED")
-        return self._summaries[kind, of]
+            tags = {SUMMARY: kind, **({SUMMARY_OF: of} if of else {})}
+            self._create(self._summaries, (kind, of), _now(), tags, name)
+        run = self._summaries[kind, of]
+        if run.status != "FINISHED":
+            self._client.set_terminated(run.run_id)
+            run.status = "FINISHED"
+        return run
 
 
 def ask(uri: str) -> str | None:
@@ -341,7 +359,9 @@ def _artifacts(uri: str, store: TrialStore) -> str | None:
 def _all_runs(client: Any, experiment: str) -> Iterator[Any]:
     token = None
     while True:
-        page = client.search_runs([experiment], max_results=1000, page_token=token)
+        page = client.search_runs(
+            [experiment], max_results=1000, order_by=["attributes.start_time ASC"], page_token=token
+        )
         yield from page
         token = page.token
         if not token:
@@ -356,9 +376,6 @@ def _corpus(facts: Mapping[str, Any]) -> Any:
     sizes = json.dumps({name: facts[name] for name in ("vocabulary", "sentences", "tokens") if name in facts})
     digest = str(facts["content_hash"])[:36]
     return DatasetInput(Dataset(str(facts["title"]), digest, "local", str(facts["title"]), None, sizes))
-
-
-_Item = TypeVar("_Item")
 
 
 def _slices(items: Sequence[_Item], size: int) -> Iterator[Sequence[_Item]]:

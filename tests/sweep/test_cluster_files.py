@@ -169,10 +169,9 @@ def test_the_image_has_what_is_locked_and_no_root() -> None:
     assert "requirements.lock" in text
     assert re.search(r"^USER 1000$", text, re.MULTILINE)
     assert "RAY_AUTH_MODE=token" in text
-    pins = (FOLDER / "image" / "requirements.txt").read_text().splitlines()[1:]
-    assert all(re.fullmatch(r"[A-Za-z0-9_-]+==[0-9a-z.]+", line) for line in pins)
-    locked = {line.partition("==")[0].lower() for line in (ROOT / "requirements.lock").read_text().splitlines()}
-    assert not locked & {line.partition("==")[0].lower() for line in pins}, "locked twice"
+    # Ray's jobs API, PostgreSQL and MLflow's passwords are silently not there without.
+    locked = {line.partition("==")[0] for line in (ROOT / "requirements.lock").read_text().splitlines()}
+    assert locked >= {"aiohttp-cors", "grpcio", "opencensus", "psycopg-binary", "Flask-WTF"}
 
 
 def test_the_batch_script_of_slurm() -> None:

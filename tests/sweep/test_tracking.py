@@ -296,7 +296,7 @@ def test_a_search_for_runs_reads_every_page() -> None:
     class Page(list[int]):
         token: str | None = None
 
-    def search_runs(experiments: list[str], max_results: int, page_token: str | None) -> Page:
+    def search_runs(experiments: list[str], max_results: int, order_by: list[str], page_token: str | None) -> Page:
         page = Page([1, 2] if page_token is None else [3])
         page.token = "more" if page_token is None else None
         return page
@@ -373,6 +373,39 @@ def test_what_was_missed_while_mlflow_was_away_is_caught_up(store: Path, monkeyp
     runs = runs_of(store)
     assert all(runs[trial.name].info.status == "FINISHED" for trial in TRIALS)
     assert all(len(points(store, trial, "valid/kl")) == 3 for trial in TRIALS)
+
+
+def test_what_fails_once_at_the_end_is_tried_again(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, num_calls = tracking.Experiment.finish, 0
+
+    def finish(self: tracking.Experiment, trial: WantedTrial, result: TrialResult) -> None:
+        nonlocal num_calls
+        num_calls += 1
+        if num_calls == 1:
+            raise ConnectionError("reset")
+        whole(self, trial, result)
+
+    mirror = opened(store)
+    mirror._paused_until = math.inf  # so that it is all written at the end
+    monkeypatch.setattr(tracking.Experiment, "finish", finish)
+    for trial in TRIALS:
+        play(mirror, trial)
+    assert mirror.close() is None
+    assert num_calls == len(TRIALS) + 1
+    assert all(runs_of(store)[trial.name].info.status == "FINISHED" for trial in TRIALS)
+
+
+def test_away_for_longer_it_is_asked_less_often(store: Path) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        mirror = Mirror(f"http://127.0.0.1:{probe.getsockname()[1]}", RECORD, TrialStore(store))
+        pauses = []
+        mirror._unwritten = {trial.key: mirror_module._Note(trial.key, lambda experiment: None) for trial in TRIALS}
+        for _ in range(9):
+            began = time.monotonic()
+            assert mirror._write_waiting() == 0
+            pauses.append(round(mirror._paused_until - began))
+    assert pauses == [1, 2, 4, 8, 16, 32, 60, 60, 60]
 
 
 def test_a_record_that_is_refused_holds_up_no_other(store: Path) -> None:
