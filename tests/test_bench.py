@@ -94,3 +94,16 @@ def test_a_launch_is_measured() -> None:
     assert 1 <= found["workers"] <= 3
     assert 0 < found["efficiency_from_launch"] < found["efficiency"] <= 1
     assert 0 < found["overhead_median"] <= found["overhead_largest"]
+
+
+@pytest.mark.slow
+def test_the_steps_of_a_growing_sweep_are_measured(tmp_path: Path) -> None:
+    file = tmp_path / "scale.json"
+    printed = run("tests.bench.scale", "--trials", "20", "--seeds", "2", "--run", "3", "--json", str(file))
+    rows = json.loads(file.read_text())["rows"]
+    assert [row["step"] for row in rows] == [
+        "plan", "train", "table", "resume", "mirror", "mirrored", "resume+", "missing",
+    ]  # fmt: skip
+    assert all(row["of"] == 20 and row["seconds"] > 0 and row["bytes"] > 2**26 for row in rows)
+    assert next(row["trials"] for row in rows if row["step"] == "train") == 3
+    assert "3 of 20 trained" in printed
