@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 HURRY = 15.0
 """Seconds that MLflow has when the launch was asked to stop; what it then lacks is written by the next one."""
+TEXT_TABLE = "table.txt"
 MIRROR = "mirror.json"
 """Of a sweep in the store: how far MLflow was behind when the sweep last ended."""
 
@@ -234,7 +235,7 @@ def write_tables(record: SweepRecord, store: TrialStore) -> list[str]:
     tables = tables_of(record, store, results_of(record, store))
     names = []
     for form in FORMATS:
-        names.append(f"table.{'txt' if form == 'text' else form}")
+        names.append(TEXT_TABLE if form == "text" else f"table.{form}")
         store.sweep(record.name).publish(names[-1], render(tables, form).encode())
     return names
 

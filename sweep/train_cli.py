@@ -31,7 +31,7 @@ from sweep.plan import Plan, count_states, make_plan, plan_again, results_of
 from sweep.points import searched
 from sweep.record import FailureKind, SweepRecord
 from sweep.render import render
-from sweep.run import RunOptions, run, tables_of
+from sweep.run import TEXT_TABLE, RunOptions, run, tables_of
 from sweep.search_state import SearchState, searches
 from sweep.spec import SweepSpec
 from sweep.store import TrialStore
@@ -132,10 +132,13 @@ def _train(
     notes.print(Text(counts_line(plan.record, count_states(states), searches(plan.record, store))), soft_wrap=True)
     try:
         code = run(plan, store, states, options, notes, only, from_scratch)
+        text = store.sweep(plan.record.name).read(TEXT_TABLE).decode()
+        # What a search has chosen is in the record that it left.
+        record = store.recorded(plan.record.name) if plan.record.studies else plan.record
     except KeyboardInterrupt:
-        code = INTERRUPTED
-    record = store.recorded(plan.record.name)
-    say(render(tables_of(record, store, results_of(record, store)), "text").rstrip("\n"))
+        code, record = INTERRUPTED, store.recorded(plan.record.name)
+        text = render(tables_of(record, store, results_of(record, store)), "text")
+    say(text.rstrip("\n"))
     _say_end(record, store, code, notes, words, results)
     raise typer.Exit(code)
 
