@@ -25,9 +25,9 @@ axes:
 """
 
 
-def run(module: str, *arguments: str) -> str:
+def run(module: str, *arguments: str, timeout: float = 110) -> str:
     command = [sys.executable, "-m", module, *arguments]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=110)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=timeout)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -97,9 +97,11 @@ def test_a_launch_is_measured() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(310)
 def test_the_steps_of_a_growing_sweep_are_measured(tmp_path: Path) -> None:
     file = tmp_path / "scale.json"
-    printed = run("tests.bench.scale", "--trials", "20", "--seeds", "2", "--run", "3", "--json", str(file))
+    few = ["--trials", "20", "--seeds", "2", "--run", "3"]
+    printed = run("tests.bench.scale", *few, "--json", str(file), timeout=300)
     rows = json.loads(file.read_text())["rows"]
     assert [row["step"] for row in rows] == [
         "plan", "train", "table", "resume", "mirror", "mirrored", "resume+", "missing",
