@@ -184,6 +184,11 @@ def results_of(record: SweepRecord, store: TrialStore) -> dict[str, TrialResult]
     return store.results(trial.key for trial in record.trials)
 
 
+def brief_results_of(record: SweepRecord, store: TrialStore) -> dict[str, TrialResult]:
+    """The same without their histories."""
+    return store.brief_results(trial.key for trial in record.trials)
+
+
 def evaluations_of(record: SweepRecord, store: TrialStore) -> dict[str, Evaluation]:
     """By key, of the sweep's trials that were evaluated as the sweep last was."""
     settings = store.evaluated(record.name)

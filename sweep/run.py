@@ -21,7 +21,7 @@ from sweep.nodes import check_nodes
 from sweep.notify import notified
 from sweep.packing import probe_shapes
 from sweep.places import local_folder
-from sweep.plan import Plan, count_states, evaluations_of, results_of
+from sweep.plan import Plan, brief_results_of, count_states, evaluations_of
 from sweep.points import searched
 from sweep.progress import Progress, of_training
 from sweep.queue import TrialQueue
@@ -232,7 +232,7 @@ def tables_of(
 
 def write_tables(record: SweepRecord, store: TrialStore) -> list[str]:
     """The sweep's comparison tables in every format, in its folder of the store; their names."""
-    tables = tables_of(record, store, results_of(record, store))
+    tables = tables_of(record, store, brief_results_of(record, store))
     names = []
     for form in FORMATS:
         names.append(TEXT_TABLE if form == "text" else f"table.{form}")

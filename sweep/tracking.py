@@ -11,7 +11,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
@@ -52,6 +52,8 @@ PRUNED = "sweep.pruned"
 ARTIFACTS = ("config.json", "result.json", "weights.safetensors")
 MAX_ENTITIES, MAX_PARAMS = 1000, 100
 """What MLflow takes in one call: metrics, params and tags together, and params."""
+AT_A_TIME = 200
+"""Results that are in memory at once with their histories."""
 
 
 @dataclass
@@ -187,20 +189,13 @@ class Experiment:
         """
         suggested = searched(self._store, self._record)
         wanted = self._record.wanted | {trial.key: trial for _, trial in reversed(suggested)}
-        results = self._store.results(wanted)
-        for key, trial in wanted.items():
-            if key in results:
-                self.finish(trial, results[key])
-                if names_of_readings := self._store.readings(key):
-                    self.keep_readings(trial, names_of_readings)
-            elif (state := self._store.state(key)) != "missing":
-                history = [EpochRecord(**record) for record in self._store.progress(key).get("history", ())]
-                run = self._run(trial, _milliseconds(history[0].timestamp) if history else _now())
-                self._log(run, trial, history)
-                if state == "failed":
-                    self.fail(trial, self._store.failure(key))
-                else:
-                    self._end(key, "KILLED", _milliseconds(history[-1].timestamp) if history else _now())
+        results: dict[str, TrialResult] = {}
+        for some in _slices(list(wanted), AT_A_TIME):
+            found = self._store.results(some)
+            for key in some:
+                self._sync_trial(wanted[key], found.get(key))
+            # The histories of thousands would be most of what this process holds.
+            results |= {key: replace(result, history=()) for key, result in found.items()}
         evaluations = evaluations_of(self._record, self._store)
         for key in [key for key in evaluations if key in results]:
             self.measure(wanted[key], evaluations[key])
@@ -213,6 +208,22 @@ class Experiment:
         ends = [result.finished for result in results.values()] + [each.finished for each in evaluations.values()]
         self.summarise(self._record.trials, tests, measured, max(ends, default=0.0))
         self.keep(names)
+
+    def _sync_trial(self, trial: WantedTrial, result: TrialResult | None) -> None:
+        """result: None of one that is not done."""
+        key = trial.key
+        if result is not None:
+            self.finish(trial, result)
+            if readings := self._store.readings(key):
+                self.keep_readings(trial, readings)
+        elif (state := self._store.state(key)) != "missing":
+            history = [EpochRecord(**record) for record in self._store.progress(key).get("history", ())]
+            run = self._run(trial, _milliseconds(history[0].timestamp) if history else _now())
+            self._log(run, trial, history)
+            if state == "failed":
+                self.fail(trial, self._store.failure(key))
+            else:
+                self._end(key, "KILLED", _milliseconds(history[-1].timestamp) if history else _now())
 
     def summarise(
         self,

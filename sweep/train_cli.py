@@ -27,7 +27,7 @@ from sweep.options import (
     command,
     say,
 )
-from sweep.plan import Plan, count_states, make_plan, plan_again, results_of
+from sweep.plan import Plan, brief_results_of, count_states, make_plan, plan_again
 from sweep.points import searched
 from sweep.record import FailureKind, SweepRecord
 from sweep.render import render
@@ -137,7 +137,7 @@ def _train(
         record = store.recorded(plan.record.name) if plan.record.studies else plan.record
     except KeyboardInterrupt:
         code, record = INTERRUPTED, store.recorded(plan.record.name)
-        text = render(tables_of(record, store, results_of(record, store)), "text")
+        text = render(tables_of(record, store, brief_results_of(record, store)), "text")
     say(text.rstrip("\n"))
     _say_end(record, store, code, notes, words, results)
     raise typer.Exit(code)
