@@ -15,7 +15,7 @@ from sweep.exits import told
 from sweep.measures import MEASURES, PRESETS
 from sweep.mirror import default_uri
 from sweep.options import DEFAULT_RESULTS, Json, Name, Results, Tracking, say
-from sweep.plan import results_of
+from sweep.plan import brief_results_of
 from sweep.plan_cli import app as plan_app
 from sweep.read_cli import app as read_app
 from sweep.render import FORMATS, render
@@ -58,7 +58,7 @@ def table_command(
     """
     store = TrialStore(results)
     record = store.recorded(name)
-    done = results_of(record, store)
+    done = brief_results_of(record, store)
     tables = [data_table(done.values(), paper=paper)] if sizes else tables_of(record, store, done, columns, paper)
     say(render(tables, "json" if as_json else form).rstrip("\n"))
 

@@ -100,25 +100,32 @@ def compare(rows: Rows, *, baseline: str | None = None, all_pairs: bool = False,
     """
     if baseline is not None and all_pairs:
         raise ValueError(f"baseline '{baseline}' is one row, and all pairs have every row; give one of the two")
-    finite: Finite = {row: found for row, values in rows.items() if (found := _finite(values))}
+    finite = _with_numbers(rows)
     best = None if baseline is not None or all_pairs else _best(finite)
     against = _against(finite, baseline if best is None else best.row)
-    every = [_pair(finite, *two) for two in combinations(finite, 2)]
-    family = every if all_pairs or best is not None else against
-    corrected = _corrected(family)
+    every = list(combinations(finite, 2))
+    family = every if all_pairs or best is not None else [(pair.row, pair.reference) for pair in against]
+    corrected = _corrected(finite, family)
     words = ("better", "worse") if ranks else ("lower", "higher")
-    comparisons = [
-        _comparison(rows, pair, corrected.get(pair.rows), words) for pair in (every if all_pairs else against)
-    ]
+    compared = [_pair(finite, *two) for two in every] if all_pairs else against
+    comparisons = [_comparison(rows, pair, corrected.get(pair.rows), words) for pair in compared]
     notes = [*_on_rows(rows, finite), *([] if all_pairs else _on_reference(finite, best, baseline))]
     return Family(tuple(comparisons), best, len(family), len(corrected), seeds_needed(len(family)), tuple(notes))
 
 
 def ties_with_best(rows: Rows) -> Ties:
     """The rows to be marked in a table as tied with the best."""
-    family = compare(rows)
-    tied = tuple(each.row for each in family.comparisons if each.verdict == TIED)
-    return Ties(family.best, tied, tuple(each.row for each in family.comparisons if each.holm is None))
+    finite = _with_numbers(rows)
+    best = _best(finite)
+    if best is None:
+        return Ties(None, (), ())
+    against, corrected = _against(finite, best.row), _corrected(finite, list(combinations(finite, 2)))
+    tied = tuple(pair.row for pair in against if corrected.get(pair.rows, 0.0) > LEVEL)
+    return Ties(best, tied, tuple(pair.row for pair in against if pair.rows not in corrected))
+
+
+def _with_numbers(rows: Rows) -> Finite:
+    return {row: found for row, values in rows.items() if (found := _finite(values))}
 
 
 def _finite(values: Mapping[int, float | str]) -> dict[int, float]:
@@ -151,10 +158,11 @@ def _common(*rows: Mapping[int, float]) -> tuple[int, ...]:
     return tuple(sorted(set(rows[0]).intersection(*rows[1:]))) if rows else ()
 
 
-def _corrected(family: Sequence[_Pair]) -> dict[frozenset[str], float]:
-    """By the rows of a pair, of those that are tested."""
-    enough = seeds_tested([len(pair.seeds) for pair in family])
-    tested = [pair for pair in family if len(pair.seeds) >= enough]
+def _corrected(finite: Finite, family: Sequence[tuple[str, str]]) -> dict[frozenset[str], float]:
+    """By the rows of a pair, of those that are tested: of hundreds of thousands, none as a rule."""
+    counts = [len(finite[row].keys() & finite[reference].keys()) for row, reference in family]
+    enough = seeds_tested(counts)
+    tested = [_pair(finite, *two) for two, count in zip(family, counts, strict=True) if count >= enough]
     ps = holm([permutation_p(pair.differences) for pair in tested])
     return {pair.rows: p for pair, p in zip(tested, ps, strict=True)}
 

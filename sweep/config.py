@@ -11,7 +11,9 @@ import json
 import pkgutil
 import reprlib
 from collections.abc import Callable, Iterable, Mapping
+from copy import copy
 from dataclasses import dataclass
+from functools import cache, cached_property
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
@@ -70,15 +72,23 @@ class TrialConfig:
         for name in document:
             if name not in (*GROUPS, "seed"):
                 raise ConfigError((name,), unknown("group", name, (*GROUPS, "seed")))
-        seed = document.get("seed")
-        if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**63:
-            raise ConfigError(("seed",), f"a seed is a whole number from 0 to 2^63 − 1, not {shown(seed)}")
+        seed = _checked_seed(document.get("seed"))
         groups = {name: parse_group(name, document.get(name, LATER.get(name))) for name in GROUPS}
         return cls(**groups, seed=seed)
+
+    def with_seed(self, seed: object) -> "TrialConfig":
+        """The same trial with another seed. Raises ConfigError."""
+        other = copy(self)  # with what was worked out of the groups so far, of which a sweep has many seeds each
+        object.__setattr__(other, "seed", _checked_seed(seed))
+        return other
 
     @property
     def prerequisite(self) -> "TrialConfig | None":
         """The trial whose weights this one starts from. Raises ConfigError when there can be none such."""
+        return None if self._trained is None else self._trained.with_seed(self.seed)
+
+    @cached_property
+    def _trained(self) -> "TrialConfig | None":
         if self.start.trained is None:
             return None
         try:
@@ -93,26 +103,37 @@ class TrialConfig:
 
     def document(self) -> dict[str, Any]:
         """As plain JSON values, every default written out; `parse` of it gives the same config."""
+        return {**self._groups, "seed": self.seed}
+
+    @cached_property
+    def _groups(self) -> dict[str, Any]:
         groups: dict[str, Any] = {}
         for name in GROUPS:
             config: BaseModel = getattr(self, name)
             kind = {"kind": kind_of(config)} if name in PLUGIN_FOLDERS else {}
             groups[name] = {**kind, **config.model_dump(mode="json")}
-        return {**groups, "seed": self.seed}
+        return groups
 
     def identity(self) -> dict[str, Any]:
         """The document without the settings that change no number, which are marked so where they are declared.
 
         Nor with those that came later, while they are as if they had not.
         """
-        document = self.document()
-        for name in GROUPS:
-            config: BaseModel = getattr(self, name)
-            document[name] = _counting(config, document[name])
-            if document[name] == LATER.get(name):
-                del document[name]
+        identity = {**self._counted, "seed": self.seed}
         prerequisite = self.prerequisite
-        return {**document, "start": {"trained": prerequisite.identity()}} if prerequisite else document
+        return {**identity, "start": {"trained": prerequisite.identity()}} if prerequisite else identity
+
+    @cached_property
+    def _counted(self) -> dict[str, Any]:
+        """Of the groups, what is part of a key."""
+        groups = {name: _counting(getattr(self, name), self._groups[name]) for name in GROUPS}
+        return {name: group for name, group in groups.items() if group != LATER.get(name)}
+
+
+def _checked_seed(seed: object) -> int:
+    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**63:
+        raise ConfigError(("seed",), f"a seed is a whole number from 0 to 2^63 − 1, not {shown(seed)}")
+    return seed
 
 
 def _counting(config: BaseModel, document: Mapping[str, Any]) -> dict[str, Any]:
@@ -160,10 +181,11 @@ def _other_kind(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
     return "kind" in old and "kind" in new and old["kind"] != new["kind"]
 
 
-def kinds(group: str) -> list[str]:
+@cache  # asked of each group of every trial, and a folder to be listed
+def kinds(group: str) -> tuple[str, ...]:
     """Known kinds of a group: the modules in its folder."""
     package = importlib.import_module(PLUGIN_FOLDERS[group])
-    return sorted(module.name for module in pkgutil.iter_modules(package.__path__))
+    return tuple(sorted(module.name for module in pkgutil.iter_modules(package.__path__)))
 
 
 def kind_of(config: BaseModel) -> str:

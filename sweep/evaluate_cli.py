@@ -26,7 +26,7 @@ from sweep.options import (
     say,
     say_json,
 )
-from sweep.plan import count_states, evaluations_of, results_of
+from sweep.plan import brief_results_of, count_states, evaluations_of
 from sweep.render import render
 from sweep.run import RunOptions, tables_of
 from sweep.store import TrialStore
@@ -77,7 +77,7 @@ def evaluate_command(
         say_json([asdict(evaluation) for evaluation in evaluations_of(record, store).values()])
     else:
         columns = EVALUATED.replace("strict", "strict,strict_iw") if settings.draws else EVALUATED
-        say(render(tables_of(record, store, results_of(record, store), columns), "text").rstrip("\n"))
+        say(render(tables_of(record, store, brief_results_of(record, store), columns), "text").rstrip("\n"))
     _say_end(work, store, code, notes, results)
     raise typer.Exit(code)
 

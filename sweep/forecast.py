@@ -70,15 +70,19 @@ def makespan(trials: Sequence[WantedTrial], seconds: Mapping[str, float], slots:
     seconds: of each, by key.
     """
     wanted = {trial.key for trial in trials}
-    waiting, running, done, now = list(trials), list[tuple[float, str]](), set[str](), 0.0
-    while waiting or running:
-        ready = (trial for trial in waiting if trial.after not in wanted or trial.after in done)
-        if len(running) < slots and (trial := next(ready, None)):
-            waiting.remove(trial)
+    ready = [number for number, trial in enumerate(trials) if trial.after not in wanted]
+    behind: dict[str, list[int]] = {}
+    for number, trial in enumerate(trials):
+        behind.setdefault(trial.after, []).append(number)
+    running, now = list[tuple[float, str]](), 0.0
+    while ready or running:
+        if ready and len(running) < slots:
+            trial = trials[heappop(ready)]
             heappush(running, (now + seconds[trial.key], trial.key))
         else:
             now, key = heappop(running)
-            done.add(key)
+            for number in behind.get(key, ()):
+                heappush(ready, number)
     return now
 
 

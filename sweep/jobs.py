@@ -14,6 +14,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, Generic, Protocol, TypeVar
 
 from safetensors.torch import save
@@ -220,5 +221,9 @@ class AttemptLog(logging.Handler):
 def each(ask: Callable[[str], _Value], keys: Iterable[str]) -> dict[str, _Value]:
     """What is answered for each key, in their order; several are asked at a time."""
     once = list(dict.fromkeys(keys))
+    # To hand a thread one of thousands of keys takes longer than a folder takes to answer.
+    size = max(1, len(once) // (8 * AT_ONCE))
+    parts = [once[first : first + size] for first in range(0, len(once), size)]
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        return dict(zip(once, pool.map(ask, once), strict=True))
+        answers = pool.map(lambda part: [ask(key) for key in part], parts)
+        return dict(zip(once, chain.from_iterable(answers), strict=True))

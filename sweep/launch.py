@@ -4,6 +4,7 @@ Tune's own snapshot, restore, checkpoints and result files are not used: what a 
 """
 
 import contextlib
+import json
 import logging
 import os
 import secrets
@@ -149,10 +150,12 @@ def launch(
     def assign(trial: WantedTrial, alone: bool) -> dict[str, Any]:
         share = share_of(trial.key) if share_of else where.unmeasured
         # Absolute paths: a worker may have another working directory.
-        return asdict(Assignment(
-            trial.key, dict(trial.config), str(store.files), str(corpora.absolute()), this.id,
+        assignment = Assignment(
+            trial.key, {}, str(store.files), str(corpora.absolute()), this.id,
             where.resources.threads, asdict(where.alone(share) if alone else share),
-        ))  # fmt: skip
+        )  # fmt: skip
+        # A config as text: its values Tune would copy, flatten and keep, several times for each trial.
+        return {**asdict(assignment), "config": json.dumps(trial.config)}
 
     # So many wait besides those that run, so that a node that joins finds work, however many join. A limit on all that
     # are under way would be that of the cluster as it was at first.
@@ -188,7 +191,8 @@ def _on_a_worker(work: Work) -> Callable[[Mapping[str, Any]], None]:
 
     def trainable(assigned: Mapping[str, Any]) -> None:
         device = "cuda" if torch.cuda.is_available() and ray.get_gpu_ids() else "cpu"
-        work(Assignment(**assigned), device, lambda record: tune.report({"epoch": asdict(record)}))
+        assignment = Assignment(**{**assigned, "config": json.loads(assigned["config"])})
+        work(assignment, device, lambda record: tune.report({"epoch": asdict(record)}))
 
     return trainable
 

@@ -1,9 +1,10 @@
 """What a spec wants, checked to the last trial, and how much of it the store already has."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 from pydantic import ValidationError as PydanticError
 
@@ -80,11 +81,11 @@ def make_plan(spec: SweepSpec, corpora: Path) -> Plan:
     weights: dict[str, Weight] = {}
     starts: dict[str, WantedTrial] = {}
     for cell in spec.cells():
-        first = spec.trial_config(cell, spec.seeds[0])
+        configs = spec.trial_configs(cell, spec.seeds)
+        first = next(configs)
         corpus = loaded(first.data)
         weight = _checked_weight(spec, cell, first, corpus)
-        for seed in spec.seeds if fields.search is None or fields.search.grid else ():
-            config = spec.trial_config(cell, seed)
+        for config in chain([first], configs) if fields.search is None or fields.search.grid else ():
             prerequisite, after = spec.prerequisite(cell, config), ""
             if prerequisite is not None:
                 after = trial_key(prerequisite, corpus.content_hash)
@@ -92,7 +93,7 @@ def make_plan(spec: SweepSpec, corpora: Path) -> Plan:
                 if after not in weights:
                     weights[after] = _start_weight(spec, cell, prerequisite, corpus)
             key = trial_key(config, corpus.content_hash)
-            trials.append(WantedTrial(key, cell.labels, seed, config.document(), after))
+            trials.append(WantedTrial(key, cell.labels, config.seed, config.document(), after))
             weights[key] = weight
     studies = plan_studies(spec, lambda config: checked(config, loaded(config.data)))
     document = {**spec.document.values, "last": dict(spec.last)} if spec.last else dict(spec.document.values)
@@ -122,8 +123,7 @@ def plan_again(record: SweepRecord, corpora: Path) -> Plan:
     loaded = Corpora(corpora)
     weights: dict[str, Weight] = {}
     of_cell: dict[str, Weight] = {}
-    for trial in (*record.trials, *record.starts):
-        config = TrialConfig.parse(trial.config)
+    for trial, config in _with_configs((*record.trials, *record.starts)):
         corpus = loaded(config.data)
         if trial_key(config, corpus.content_hash) != trial.key:
             raise ValueError(
@@ -141,6 +141,17 @@ def plan_again(record: SweepRecord, corpora: Path) -> Plan:
                 f"'{corpus.title}'; run the sweep's spec again, which searches anew"
             )
     return Plan(record, fields_of(record), loaded, Costs(weights))
+
+
+def _with_configs(trials: Iterable[WantedTrial]) -> Iterator[tuple[WantedTrial, TrialConfig]]:
+    """Each with its config, checked once for those in a row that differ in nothing but the seed."""
+    config: TrialConfig | None = None
+    groups: Mapping[str, Any] = {}
+    for trial in trials:
+        own = {name: value for name, value in trial.config.items() if name != "seed"}
+        config = config.with_seed(trial.config["seed"]) if config and own == groups else TrialConfig.parse(trial.config)
+        groups = own
+        yield trial, config
 
 
 def fields_of(record: SweepRecord) -> SpecFields:
@@ -171,6 +182,11 @@ def count_states(states: Mapping[str, State]) -> dict[str, int]:
 def results_of(record: SweepRecord, store: TrialStore) -> dict[str, TrialResult]:
     """Results of the sweep's done trials by key."""
     return store.results(trial.key for trial in record.trials)
+
+
+def brief_results_of(record: SweepRecord, store: TrialStore) -> dict[str, TrialResult]:
+    """The same without their histories."""
+    return store.brief_results(trial.key for trial in record.trials)
 
 
 def evaluations_of(record: SweepRecord, store: TrialStore) -> dict[str, Evaluation]:

@@ -4,7 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Generic
 
 from rich.console import Console, Group
@@ -31,20 +31,45 @@ class _Running:
         return self.record.epoch / self.epochs if self.record else 0.0
 
 
-@dataclass
 class Tally:
     """Counts of a launch and the time that it still needs. costs: expected work by key, in any one unit.
 
     more: trials that a search will suggest. A pruned one counts as done.
     """
 
-    trials: Sequence[WantedTrial]
-    costs: Mapping[str, float]
-    more: int = 0
-    began: float = field(default_factory=time.monotonic)
-    running: dict[str, _Running] = field(default_factory=dict)
-    done: set[str] = field(default_factory=set)
-    failed: set[str] = field(default_factory=set)
+    def __init__(self, trials: Sequence[WantedTrial], costs: Mapping[str, float], more: int = 0):
+        self.trials, self.costs, self.more = trials, costs, more
+        self.began = time.monotonic()
+        self.running: dict[str, _Running] = {}
+        self.done: set[str] = set()
+        self.failed: set[str] = set()
+        # Sums that are kept, as the end of each trial asks for them.
+        self._known: set[str] = set()
+        self._known_work = self._ended_work = 0.0
+        for trial in trials:
+            self._know(trial.key)
+
+    def start(self, trial: WantedTrial) -> _Running:
+        """It runs, if it did not already."""
+        self._know(trial.key)
+        return self.running.setdefault(trial.key, _Running(trial, _epochs(trial)))
+
+    def leave(self, key: str) -> None:
+        """It does not run any more."""
+        self.running.pop(key, None)
+
+    def end(self, key: str, ended: set[str]) -> None:
+        """It came to its end. ended: `done` or `failed`."""
+        self.leave(key)
+        self._know(key)
+        if key not in self.done and key not in self.failed:
+            self._ended_work += self.costs[key]
+        ended.add(key)
+
+    def _know(self, key: str) -> None:
+        if key not in self._known:
+            self._known.add(key)
+            self._known_work += self.costs[key]
 
     @property
     def total(self) -> int:
@@ -56,12 +81,10 @@ class Tally:
 
     def eta(self) -> float | None:
         """Seconds to the end of the launch at the pace so far; None before any work is done."""
-        ended = sum(self.costs[key] for key in self.done | self.failed)
         under_way = sum(self.costs[key] * running.fraction for key, running in self.running.items())
-        known = [self.costs[key] for key in {*self.running, *self.done, *self.failed, *(t.key for t in self.trials)}]
         # What is not suggested yet will cost as much as the others, as far as anybody can tell.
-        total = sum(known) * max(1.0, self.total / len(known)) if known else 0.0
-        finished = ended + under_way
+        total = self._known_work * max(1.0, self.total / len(self._known)) if self._known else 0.0
+        finished = self._ended_work + under_way
         return (time.monotonic() - self.began) * (total - finished) / finished if finished else None
 
     def __str__(self) -> str:
@@ -110,36 +133,33 @@ class Progress(Generic[Found]):
 
     def started(self, trial: WantedTrial) -> None:
         with self._lock:
-            self._tally.running.setdefault(trial.key, _Running(trial, _epochs(trial)))
+            self._tally.start(trial)
 
     def epoch(self, trial: WantedTrial, record: EpochRecord) -> None:
         with self._lock:
-            self._tally.running.setdefault(trial.key, _Running(trial, _epochs(trial))).record = record
+            self._tally.start(trial).record = record
 
     def finished(self, trial: WantedTrial, result: Found) -> None:
         with self._lock:
-            self._tally.running.pop(trial.key, None)
-            self._tally.done.add(trial.key)
+            self._tally.end(trial.key, self._tally.done)
             tally = str(self._tally)
         if not self._console.is_terminal:
             self._say(f"{trial.name}: {self._describe(result)}  [{tally}]")
 
     def failed(self, trial: WantedTrial, failure: TrialFailure) -> None:
         with self._lock:
-            self._tally.running.pop(trial.key, None)
-            self._tally.failed.add(trial.key)
+            self._tally.end(trial.key, self._tally.failed)
             tally = str(self._tally)
         where = f"{self._room}/{trial.key}/failure.json"
         self._say(f"FAILED {trial.name} ({failure.kind}): {failure.message}; see {where}  [{tally}]")
 
     def returned(self, trial: WantedTrial) -> None:
         with self._lock:
-            self._tally.running.pop(trial.key, None)
+            self._tally.leave(trial.key)
 
     def pruned(self, trial: WantedTrial) -> None:
         with self._lock:
-            self._tally.running.pop(trial.key, None)
-            self._tally.done.add(trial.key)
+            self._tally.end(trial.key, self._tally.done)
             tally = str(self._tally)
         if not self._console.is_terminal:
             self._say(f"{trial.name}: pruned  [{tally}]")

@@ -3,42 +3,21 @@
 import socket
 import time
 import traceback
-from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any, Generic
+from typing import Generic
 
 from sweep.jobs import Jobs, Record
 from sweep.record import EpochRecord, FailureKind, TrialFailure, WantedTrial
 from sweep.roles import Nothing, Observer, Source
 from sweep.spec import RetryPolicy
+from sweep.turns import Turn, Waiting, turns_of
 
 PAUSE = 2.0
 """Seconds before a trial is looked at again that another launch trains, or for which there was no room."""
 LONGEST_BACKOFF = 600.0
 MIN_FREE = 16 * 2**20
 """Bytes that must be free for a trial to start, besides what it will need itself."""
-
-
-@dataclass
-class _Turn:
-    """A trial on its way through a launch. losses, shortages: failed tries in a row, of each kind that is retried.
-
-    at: (epoch, step) of its checkpoint when its worker was last lost. known: the failure that is to be retried; while
-    the store has that one, nobody has tried again.
-    """
-
-    trial: WantedTrial
-    known: TrialFailure | None
-    not_before: float = 0.0
-    losses: int = 0
-    shortages: int = 0
-    at: tuple[int, int] = (-1, 0)
-
-    @property
-    def alone(self) -> bool:
-        return self.shortages > 0
 
 
 class TrialQueue(Generic[Record]):
@@ -58,9 +37,10 @@ class TrialQueue(Generic[Record]):
         needs: Callable[[str], int],
         source: Source[Record] | None = None,
     ):
-        self._waiting = deque(_turns(list(trials), store))
+        self._waiting = Waiting()
+        self._waiting.put_first(turns_of(trials, store))
         self._source: Source[Record] = source or Nothing()
-        self._under_way: dict[str, _Turn] = {}
+        self._under_way: dict[str, Turn] = {}
         self._store = store
         self._policy = policy
         self._observers = list(observers)
@@ -76,9 +56,9 @@ class TrialQueue(Generic[Record]):
         """The next trial to start, and whether it is to be alone on its device; None when none is to start now."""
         self._take_more()
         for _ in range(len(self._waiting)):
-            turn = self._waiting.popleft()
+            turn = self._waiting.take()
             if turn.not_before > time.monotonic():
-                self._waiting.append(turn)
+                self._waiting.put(turn)
                 continue
             if not self._is_free(turn):
                 continue
@@ -133,7 +113,7 @@ class TrialQueue(Generic[Record]):
             return
         self._record_failure(turn, kind, cause, host)
 
-    def _record_failure(self, turn: _Turn, kind: FailureKind, cause: str, host: str) -> None:
+    def _record_failure(self, turn: Turn, kind: FailureKind, cause: str, host: str) -> None:
         """Have the store know of a failure that no worker could tell it, and act on it."""
         key = turn.trial.key
         try:
@@ -159,14 +139,15 @@ class TrialQueue(Generic[Record]):
 
     def _take_more(self) -> None:
         try:
-            self._waiting.extendleft(reversed(_turns(self._source.more(), self._store)))
+            self._waiting.put_first(turns_of(self._source.more(), self._store))
         except OSError as error:
             self._say_away(error)
 
-    def _is_free(self, turn: _Turn) -> bool:
+    def _is_free(self, turn: Turn) -> bool:
         """Whether a trial is to be trained now; what has ended elsewhere is told and forgotten."""
         key = turn.trial.key
-        if key in self._under_way:  # the same is trained for somebody else
+        # The same is trained for somebody else; or what it starts from is not, and the store need not be asked of that.
+        if key in self._under_way or self._is_to_come(turn.trial.after):
             self._delay(turn, PAUSE)
             return False
         try:
@@ -195,14 +176,16 @@ class TrialQueue(Generic[Record]):
             return False
         return True
 
-    def _has_start(self, turn: _Turn) -> bool:
+    def _is_to_come(self, key: str) -> bool:
+        return key in self._under_way or key in self._waiting
+
+    def _has_start(self, turn: Turn) -> bool:
         """Whether what a trial starts from is done; it waits for that, and fails with it."""
         start = turn.trial.after
         state = self._store.state(start)
         if state == "done":
             return True
-        to_come = start in self._under_way or any(each.trial.key == start for each in self._waiting)
-        if to_come or self._store.holder(start) is not None:
+        if self._store.holder(start) is not None:
             self._delay(turn, PAUSE)
             return False
         why = self._store.failure(start).message if state == "failed" else "nobody trains it"
@@ -210,7 +193,7 @@ class TrialQueue(Generic[Record]):
         self._record_failure(turn, "prerequisite", cause, socket.gethostname())
         return False
 
-    def _has_room(self, turn: _Turn) -> bool:
+    def _has_room(self, turn: Turn) -> bool:
         files, key = self._store.files, turn.trial.key
         free = files.free_bytes()
         if free is not None:
@@ -242,7 +225,7 @@ class TrialQueue(Generic[Record]):
             self.say(sentence)
         self._without_room.add(key)
 
-    def _finish(self, turn: _Turn) -> None:
+    def _finish(self, turn: Turn) -> None:
         try:
             result = self._store.result(turn.trial.key)
         except ValueError as error:
@@ -252,11 +235,11 @@ class TrialQueue(Generic[Record]):
         self._source.finished(turn.trial, result)
         self._tell(lambda observer: observer.finished(turn.trial, result))
 
-    def _give_up(self, turn: _Turn, failure: TrialFailure) -> None:
+    def _give_up(self, turn: Turn, failure: TrialFailure) -> None:
         self._source.failed(turn.trial)
         self._tell(lambda observer: observer.failed(turn.trial, failure))
 
-    def _fail(self, turn: _Turn, failure: TrialFailure) -> None:
+    def _fail(self, turn: Turn, failure: TrialFailure) -> None:
         wait = self._retry_after(turn, failure)
         if wait is None:
             self._give_up(turn, failure)
@@ -267,7 +250,7 @@ class TrialQueue(Generic[Record]):
         when = f"in {wait:.0f} s" if wait else "now"
         self.say(f"{turn.trial.name}: {failure.kind}: {failure.message}; tried again {how}{when}")
 
-    def _retry_after(self, turn: _Turn, failure: TrialFailure) -> float | None:
+    def _retry_after(self, turn: Turn, failure: TrialFailure) -> float | None:
         """Seconds to wait before a failed trial is tried again; None when it is not."""
         policy = self._policy
         if failure.kind == "out-of-memory":
@@ -285,9 +268,9 @@ class TrialQueue(Generic[Record]):
             return None
         return 0.0 if turn.losses == 1 else min(policy.backoff_seconds * 2 ** (turn.losses - 2), LONGEST_BACKOFF)
 
-    def _delay(self, turn: _Turn, seconds: float) -> None:
+    def _delay(self, turn: Turn, seconds: float) -> None:
         turn.not_before = time.monotonic() + seconds
-        self._waiting.append(turn)
+        self._waiting.put(turn)
 
     def _say_away(self, error: Exception) -> None:
         self.say(
@@ -297,12 +280,6 @@ class TrialQueue(Generic[Record]):
     def _tell(self, event: Callable[[Observer[Record]], None]) -> None:
         for observer in self._observers:
             event(observer)
-
-
-def _turns(trials: Sequence[WantedTrial], store: Jobs[Any]) -> list[_Turn]:
-    states = store.states(trial.key for trial in trials)
-    failures = {key: store.failure(key) for key, state in states.items() if state == "failed"}
-    return [_Turn(trial, failures.get(trial.key)) for trial in trials]
 
 
 def _last_line(text: str) -> str:

@@ -21,7 +21,7 @@ from sweep.nodes import check_nodes
 from sweep.notify import notified
 from sweep.packing import probe_shapes
 from sweep.places import local_folder
-from sweep.plan import Plan, count_states, evaluations_of, results_of
+from sweep.plan import Plan, brief_results_of, count_states, evaluations_of
 from sweep.points import searched
 from sweep.progress import Progress, of_training
 from sweep.queue import TrialQueue
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 HURRY = 15.0
 """Seconds that MLflow has when the launch was asked to stop; what it then lacks is written by the next one."""
+TEXT_TABLE = "table.txt"
 MIRROR = "mirror.json"
 """Of a sweep in the store: how far MLflow was behind when the sweep last ended."""
 
@@ -231,10 +232,10 @@ def tables_of(
 
 def write_tables(record: SweepRecord, store: TrialStore) -> list[str]:
     """The sweep's comparison tables in every format, in its folder of the store; their names."""
-    tables = tables_of(record, store, results_of(record, store))
+    tables = tables_of(record, store, brief_results_of(record, store))
     names = []
     for form in FORMATS:
-        names.append(f"table.{'txt' if form == 'text' else form}")
+        names.append(TEXT_TABLE if form == "text" else f"table.{form}")
         store.sweep(record.name).publish(names[-1], render(tables, form).encode())
     return names
 

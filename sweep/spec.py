@@ -178,6 +178,17 @@ class SweepSpec:
             raise self.misplaced(error, cell.labels) from None
         return config
 
+    def trial_configs(self, cell: Cell, seeds: Sequence[int]) -> Iterator[TrialConfig]:
+        """Those of a cell, one a seed. Raises ValueError as `trial_config` does."""
+        config = self.trial_config(cell, seeds[0])
+        for seed in seeds:
+            # From the one before, which knows its key by now.
+            try:
+                config = config.with_seed(seed)
+            except ConfigError as error:
+                raise self.misplaced(error, cell.labels) from None
+            yield config
+
     def prerequisite(self, cell: Cell, config: TrialConfig) -> TrialConfig | None:
         """What a trial of a cell starts from. Raises ValueError with the place of what is wrong."""
         try:

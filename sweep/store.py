@@ -22,7 +22,8 @@
 <root>/launches/                      processes that train here, while they live
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -34,7 +35,7 @@ from data.files import Files
 from sweep import claims
 from sweep.claims import Launch, LaunchFacts
 from sweep.evaluation import Evaluation, EvaluationSettings
-from sweep.jobs import RESULT, WEIGHTS, Jobs
+from sweep.jobs import RESULT, WEIGHTS, Jobs, each
 from sweep.places import files_at
 from sweep.probe import Probe
 from sweep.record import SweepRecord, TrialResult
@@ -58,6 +59,15 @@ class TrialStore(Jobs[TrialResult]):
 
     def parse(self, text: bytes) -> TrialResult:
         return TrialResult.from_json(text)
+
+    def brief_results(self, keys: Iterable[str]) -> dict[str, TrialResult]:
+        """As `results`, but without the histories, which are most of them and stand in no table."""
+
+        def read(key: str) -> TrialResult | None:
+            result = self._read_result(key)
+            return None if result is None else replace(result, history=())
+
+        return {key: result for key, result in each(read, keys).items() if result is not None}
 
     def weights(self, key: str) -> dict[str, Tensor]:
         """The best epoch's of a done trial. Raises ValueError when they are not there or damaged, with the way out."""

@@ -23,7 +23,7 @@ from sweep.options import (
     command,
     say,
 )
-from sweep.plan import make_plan, results_of
+from sweep.plan import brief_results_of, make_plan
 from sweep.ray_token import is_loopback
 from sweep.render import render
 from sweep.run import tables_of
@@ -80,7 +80,7 @@ def submit_command(
         note(f"it goes on without being waited for; {looks}")
         raise typer.Exit(INTERRUPTED) from None
     last = store.recorded(record.name)
-    say(render(tables_of(last, store, results_of(last, store)), "text").rstrip("\n"))
+    say(render(tables_of(last, store, brief_results_of(last, store)), "text").rstrip("\n"))
     if sentence:
         note(sentence)
     raise typer.Exit(code)

@@ -11,8 +11,9 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 from data.files import Files, LocalFiles
@@ -40,6 +41,7 @@ os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
 
 import mlflow  # noqa: E402
 from mlflow.entities import Dataset, DatasetInput, Metric, Param, RunTag  # noqa: E402
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository  # noqa: E402
 from sqlalchemy.engine import make_url  # noqa: E402
 
 for _logger, _level in {"mlflow": logging.WARNING, "alembic": logging.WARNING, "urllib3": logging.ERROR}.items():
@@ -48,18 +50,24 @@ for _logger, _level in {"mlflow": logging.WARNING, "alembic": logging.WARNING, "
 KEY, SUMMARY, SUMMARY_OF, FAILURE = "sweep.trial_key", "sweep.summary", "sweep.summary_of", "failure"
 PRUNED = "sweep.pruned"
 ARTIFACTS = ("config.json", "result.json", "weights.safetensors")
-MAX_METRICS, MAX_PARAMS = 1000, 100
-"""What MLflow takes in one call."""
+MAX_ENTITIES, MAX_PARAMS = 1000, 100
+"""What MLflow takes in one call: metrics, params and tags together, and params."""
+AT_A_TIME = 200
+"""Results that are in memory at once with their histories."""
 _Key = TypeVar("_Key")
 _Item = TypeVar("_Item")
 
 
 @dataclass
 class _Run:
-    """A run as far as this process knows it. steps: epochs that it has; None when that was not asked yet."""
+    """A run as far as this process knows it. artifacts: where they are kept.
+
+    steps: epochs that it has; None when that was not asked yet.
+    """
 
     run_id: str
     status: str
+    artifacts: str
     params: set[str] = field(default_factory=set)
     tags: dict[str, str] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
@@ -74,6 +82,7 @@ class Experiment:
 
     def __init__(self, uri: str, record: SweepRecord, store: TrialStore):
         _create_database(uri)
+        self._uri = uri
         self._client = mlflow.MlflowClient(uri)
         self._record = record
         self._store = store
@@ -91,6 +100,7 @@ class Experiment:
     def start(self, trial: WantedTrial) -> None:
         """Show the trial as running, in the run that it has or in a new one."""
         run = self._run(trial, _now())
+        self._log(run, trial)
         self._under_way.add(trial.key)
         if run.status != "RUNNING":
             self._client.update_run(run.run_id, status="RUNNING")
@@ -99,21 +109,18 @@ class Experiment:
 
     def epoch(self, trial: WantedTrial, record: EpochRecord) -> None:
         self.start(trial)
-        self._add(self._trials[trial.key], [record])
+        self._log(self._trials[trial.key], trial, [record])
 
     def finish(self, trial: WantedTrial, result: TrialResult) -> None:
         """Complete the run: whole history, metrics of the best epoch, corpus, artifacts; its status comes last."""
         run = self._run(trial, _milliseconds(result.started))
         if run.status == "FINISHED":
+            self._log(run, trial)
             return
         self._forget_end(run)
-        self._add(run, result.history)
         tags = {"best_epoch": str(result.best_epoch), **{f"on.{k}": v for k, v in result.environment.items()}}
-        self._client.log_batch(
-            run.run_id,
-            metrics=_points(values.final_metrics(result), result.finished, result.best_epoch),
-            tags=[RunTag(name, value) for name, value in tags.items()],
-        )
+        final = _points(values.final_metrics(result), result.finished, result.best_epoch)
+        self._log(run, trial, result.history, final, tags)
         self._client.log_inputs(run.run_id, [_corpus(result.corpus)])
         self._keep(run, {name: self._store.trial(trial.key) for name in ARTIFACTS})
         self._end(trial.key, "FINISHED", _milliseconds(result.finished))
@@ -121,6 +128,7 @@ class Experiment:
     def measure(self, trial: WantedTrial, evaluation: Evaluation) -> None:
         """Add what was measured of a trial after its training to its run, with the settings of that as tags."""
         run = self._run(trial, _milliseconds(evaluation.finished))
+        self._log(run, trial)
         # MLflow cannot take a metric back: what the settings of before gave and these do not becomes "not a number".
         before = [name for name in run.metrics if name.startswith(values.LATER_PREFIX)]
         found = {**dict.fromkeys(before, math.nan), **values.measured_metrics(evaluation)}
@@ -128,7 +136,7 @@ class Experiment:
         changed = {name: value for name, value in found.items() if repr(value) != repr(run.metrics.get(name))}
         tags = {f"evaluation.{name}": str(value) for name, value in evaluation.settings.items()}
         new = [RunTag(name, value) for name, value in tags.items() if run.tags.get(name) != value]
-        for some in _slices(list(changed), MAX_METRICS):
+        for some in _slices(list(changed), MAX_ENTITIES):
             # Of one step; a correction needs a later time, or MLflow goes on showing the larger of the two.
             at = time.time() if any(name in run.metrics for name in some) else evaluation.finished
             self._client.log_batch(run.run_id, metrics=_points({name: changed[name] for name in some}, at, step=0))
@@ -139,12 +147,14 @@ class Experiment:
     def keep_readings(self, trial: WantedTrial, names: Iterable[str]) -> None:
         """Files of a done trial's folder as artifacts of its own run; one of the same name is replaced."""
         run = self._run(trial, _now())
+        self._log(run, trial)
         self._keep(run, dict.fromkeys(names, self._store.trial(trial.key)))
         if run.status == "RUNNING":  # it had none: the rest of it comes with the next sync
             self._end(trial.key, "KILLED", _now())
 
     def fail(self, trial: WantedTrial, failure: TrialFailure) -> None:
         run = self._run(trial, _milliseconds(failure.timestamp))
+        self._log(run, trial)
         text = f"{failure.kind}: {failure.message}"[:5000]
         if run.status == "FAILED" and run.tags.get(FAILURE) == text:
             return
@@ -155,6 +165,7 @@ class Experiment:
     def prune(self, trial: WantedTrial) -> None:
         """Mark the run of a trial of which a search has seen enough."""
         run = self._run(trial, _now())
+        self._log(run, trial)
         if PRUNED not in run.tags:
             self._client.set_tag(run.run_id, PRUNED, "yes")
             run.tags[PRUNED] = "yes"
@@ -173,18 +184,13 @@ class Experiment:
         """
         suggested = searched(self._store, self._record)
         wanted = self._record.wanted | {trial.key: trial for _, trial in reversed(suggested)}
-        results = self._store.results(wanted)
-        for key, trial in wanted.items():
-            if key in results:
-                self.finish(trial, results[key])
-                self.keep_readings(trial, self._store.readings(key))
-            elif (state := self._store.state(key)) != "missing":
-                history = [EpochRecord(**record) for record in self._store.progress(key).get("history", ())]
-                self._add(self._run(trial, _milliseconds(history[0].timestamp) if history else _now()), history)
-                if state == "failed":
-                    self.fail(trial, self._store.failure(key))
-                else:
-                    self._end(key, "KILLED", _milliseconds(history[-1].timestamp) if history else _now())
+        results: dict[str, TrialResult] = {}
+        for some in _slices(list(wanted), AT_A_TIME):
+            found = self._store.results(some)
+            for key in some:
+                self._sync_trial(wanted[key], found.get(key))
+            # The histories of thousands would be most of what this process holds.
+            results |= {key: replace(result, history=()) for key, result in found.items()}
         evaluations = evaluations_of(self._record, self._store)
         for key in [key for key in evaluations if key in results]:
             self.measure(wanted[key], evaluations[key])
@@ -197,6 +203,22 @@ class Experiment:
         ends = [result.finished for result in results.values()] + [each.finished for each in evaluations.values()]
         self.summarise(self._record.trials, tests, measured, max(ends, default=0.0))
         self.keep(names)
+
+    def _sync_trial(self, trial: WantedTrial, result: TrialResult | None) -> None:
+        """result: None of one that is not done."""
+        key = trial.key
+        if result is not None:
+            self.finish(trial, result)
+            if readings := self._store.readings(key):
+                self.keep_readings(trial, readings)
+        elif (state := self._store.state(key)) != "missing":
+            history = [EpochRecord(**record) for record in self._store.progress(key).get("history", ())]
+            run = self._run(trial, _milliseconds(history[0].timestamp) if history else _now())
+            self._log(run, trial, history)
+            if state == "failed":
+                self.fail(trial, self._store.failure(key))
+            else:
+                self._end(key, "KILLED", _milliseconds(history[-1].timestamp) if history else _now())
 
     def summarise(
         self,
@@ -231,10 +253,12 @@ class Experiment:
         """Log files of the store as artifacts of a run; those that are not there are left out."""
         with tempfile.TemporaryDirectory() as scratch:
             for name, source in files.items():
-                folder, _, file = name.rpartition("/")
+                copy = Path(scratch, name)
+                copy.parent.mkdir(parents=True, exist_ok=True)
                 with suppress(FileNotFoundError):
-                    (Path(scratch) / file).write_bytes(source.read(name))
-                    self._client.log_artifact(run.run_id, str(Path(scratch) / file), folder or None)
+                    copy.write_bytes(source.read(name))
+            # By the client, each run is asked for where that is.
+            get_artifact_repository(run.artifacts, tracking_uri=self._uri).log_artifacts(scratch)
 
     def _find_or_create(self, artifact_location: str | None) -> str:
         found = self._client.get_experiment_by_name(self._record.name)
@@ -251,7 +275,10 @@ class Experiment:
 
     def _remember(self, run: Any) -> _Run:
         """A run as MLflow has it; of two that are of one trial, the older one is taken for it."""
-        found = _Run(run.info.run_id, run.info.status, set(run.data.params), run.data.tags, run.data.metrics)
+        found = _Run(
+            run.info.run_id, run.info.status, run.info.artifact_uri,
+            set(run.data.params), run.data.tags, run.data.metrics,
+        )  # fmt: skip
         if KEY in found.tags:
             self._trials.setdefault(found.tags[KEY], found)
         elif SUMMARY in found.tags:
@@ -266,7 +293,7 @@ class Experiment:
         if key not in runs:
             self._is_in_doubt = True
             created = self._client.create_run(self._id, started, {**tags, "sweep.name": self._record.name}, name)
-            runs[key] = _Run(created.info.run_id, "RUNNING", steps=set())
+            runs[key] = _Run(created.info.run_id, "RUNNING", created.info.artifact_uri, steps=set())
         self._is_in_doubt = False
 
     def _run(self, trial: WantedTrial, started: int) -> _Run:
@@ -274,24 +301,40 @@ class Experiment:
         if trial.key not in self._trials:
             self._create(self._trials, trial.key, started, {**values.labels(trial), KEY: trial.key}, trial.name)
             self._under_way.add(trial.key)
-        run = self._trials[trial.key]
-        missing = {name: text for name, text in values.flat(trial.config).items() if name not in run.params}
-        for some in _slices(list(missing), MAX_PARAMS):
-            self._client.log_batch(run.run_id, params=[Param(name, missing[name]) for name in some])
-            run.params.update(some)
-        return run
+        return self._trials[trial.key]
 
-    def _add(self, run: _Run, records: Sequence[EpochRecord]) -> None:
-        """Add the epochs that the run does not have yet."""
-        if run.steps is None:
+    def _log(
+        self,
+        run: _Run,
+        trial: WantedTrial,
+        records: Sequence[EpochRecord] = (),
+        final: Sequence[Any] = (),
+        tags: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        """Params and epochs that the run does not have yet, then final metrics and tags, in few calls."""
+        if records and run.steps is None:
             run.steps = {point.step for point in self._client.get_metric_history(run.run_id, values.EVERY_EPOCH)}
-        missing = [record for record in records if record.epoch not in run.steps]
+        params = {name: text for name, text in values.flat(trial.config).items() if name not in run.params}
+        *earlier, last = list(_slices(list(params), MAX_PARAMS)) or [[]]
+        for some in earlier:
+            self._client.log_batch(run.run_id, params=[Param(name, params[name]) for name in some])
+        missing = [record for record in records if record.epoch not in (run.steps or ())]
+        epochs = [_points(values.epoch_metrics(record), record.timestamp, record.epoch) for record in missing]
         # Whole epochs in a call: a call is stored or not as one, so a step that is there is there in every metric.
-        most = max((len(values.epoch_metrics(record)) for record in missing), default=1)
-        for some in _slices(missing, MAX_METRICS // most):
-            points = [_points(values.epoch_metrics(record), record.timestamp, record.epoch) for record in some]
-            self._client.log_batch(run.run_id, metrics=[point for epoch in points for point in epoch])
-            run.steps.update(record.epoch for record in some)
+        calls: list[list[Any]] = [[]]
+        for points in (*epochs, final):
+            if len(calls[-1]) + len(points) > MAX_ENTITIES - MAX_PARAMS - len(tags):
+                calls.append([])
+            calls[-1].extend(points)
+        for number, points in enumerate(calls):
+            self._client.log_batch(
+                run.run_id,
+                metrics=points,
+                params=[Param(name, params[name]) for name in last] if number == 0 else (),
+                tags=[RunTag(name, value) for name, value in tags.items()] if number == len(calls) - 1 else (),
+            )
+        run.params.update(params)
+        run.steps = (run.steps or set()) | {record.epoch for record in missing} if records else run.steps
 
     def _forget_end(self, run: _Run) -> None:
         """It goes on: that it had failed, or was pruned, is no more true."""

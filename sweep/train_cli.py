@@ -27,11 +27,11 @@ from sweep.options import (
     command,
     say,
 )
-from sweep.plan import Plan, count_states, make_plan, plan_again, results_of
+from sweep.plan import Plan, brief_results_of, count_states, make_plan, plan_again
 from sweep.points import searched
 from sweep.record import FailureKind, SweepRecord
 from sweep.render import render
-from sweep.run import RunOptions, run, tables_of
+from sweep.run import TEXT_TABLE, RunOptions, run, tables_of
 from sweep.search_state import SearchState, searches
 from sweep.spec import SweepSpec
 from sweep.store import TrialStore
@@ -132,11 +132,15 @@ def _train(
     notes.print(Text(counts_line(plan.record, count_states(states), searches(plan.record, store))), soft_wrap=True)
     try:
         code = run(plan, store, states, options, notes, only, from_scratch)
+        text = store.sweep(plan.record.name).read(TEXT_TABLE).decode()
+        # What a search has chosen is in the record that it left.
+        record = store.recorded(plan.record.name) if plan.record.studies else plan.record
     except KeyboardInterrupt:
         code = INTERRUPTED
-    # One that was interrupted while its cluster was opened has not been recorded.
-    record = store.recorded(plan.record.name) if store.is_recorded(plan.record.name) else plan.record
-    say(render(tables_of(record, store, results_of(record, store)), "text").rstrip("\n"))
+        # One that was interrupted while its cluster was opened has not been recorded.
+        record = store.recorded(plan.record.name) if store.is_recorded(plan.record.name) else plan.record
+        text = render(tables_of(record, store, brief_results_of(record, store)), "text")
+    say(text.rstrip("\n"))
     _say_end(record, store, code, notes, words, results)
     raise typer.Exit(code)
 

@@ -2,12 +2,15 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import torch
 
 from data.cache import load
 from data.corpus import Corpus, CorpusConfig
+from data.vocabulary import Vocabulary
+from model.core import ModelConfig, TextModel
 from sweep.config import TrialConfig
 from sweep.probe import Probe, shape_of
 
@@ -90,8 +93,8 @@ class Costs(Mapping[str, float]):
 def checked(config: TrialConfig, corpus: Corpus) -> Corpus:
     """The corpus of a trial that can be trained. Raises ValueError for one that cannot."""
     try:
+        model = _blueprint(config.model, corpus.vocabulary)
         with torch.device("meta"):
-            model = config.model.build(corpus.vocabulary)
             config.objective.check(model)
             config.train.check(model)
             config.start.check(model)
@@ -101,9 +104,15 @@ def checked(config: TrialConfig, corpus: Corpus) -> Corpus:
     return corpus
 
 
-def weight_of(config: TrialConfig, corpus: Corpus) -> Weight:
+@lru_cache(maxsize=64)
+def _blueprint(config: ModelConfig, vocabulary: Vocabulary) -> TextModel:
+    """A model without memory, not to be changed: trials of a sweep have few models, and many rates and schedules."""
     with torch.device("meta"):
-        model = config.model.build(corpus.vocabulary)
+        return config.build(vocabulary)
+
+
+def weight_of(config: TrialConfig, corpus: Corpus) -> Weight:
+    model = _blueprint(config.model, corpus.vocabulary)
     tokens, epochs = {name: split.num_tokens for name, split in corpus.splits.items()}, config.train.epochs
     return Weight(
         shape=shape_of(config, corpus.content_hash),

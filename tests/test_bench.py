@@ -25,9 +25,9 @@ axes:
 """
 
 
-def run(module: str, *arguments: str) -> str:
+def run(module: str, *arguments: str, timeout: float = 110) -> str:
     command = [sys.executable, "-m", module, *arguments]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=110)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=timeout)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -108,3 +108,18 @@ def test_a_launch_is_measured() -> None:
     assert 1 <= found["workers"] <= 3
     assert 0 < found["efficiency_from_launch"] < found["efficiency"] <= 1
     assert 0 < found["overhead_median"] <= found["overhead_largest"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(310)
+def test_the_steps_of_a_growing_sweep_are_measured(tmp_path: Path) -> None:
+    file = tmp_path / "scale.json"
+    few = ["--trials", "20", "--seeds", "2", "--run", "3"]
+    printed = run("tests.bench.scale", *few, "--json", str(file), timeout=300)
+    rows = json.loads(file.read_text())["rows"]
+    assert [row["step"] for row in rows] == [
+        "plan", "train", "table", "resume", "mirror", "mirrored", "resume+", "missing",
+    ]  # fmt: skip
+    assert all(row["of"] == 20 and row["seconds"] > 0 and row["bytes"] > 2**26 for row in rows)
+    assert next(row["trials"] for row in rows if row["step"] == "train") == 3
+    assert "3 of 20 trained" in printed

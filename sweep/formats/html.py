@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import accumulate
 
 from sweep.formats.printed import Printed, has_headings, marked_label, printed
@@ -54,27 +55,28 @@ class Grid:
     groups: tuple[tuple[str, int], ...] = ()
     notes: tuple[str, ...] = ()
 
-    @property
+    # Each once: the template asks for them in every place of the grid.
+    @cached_property
     def firsts(self) -> set[int]:
         """Columns with which a group begins, the first one apart."""
         return set(accumulate(num for _, num in self.groups[:-1]))
 
-    @property
+    @cached_property
     def entries(self) -> list[tuple[int, Entry]]:
         """All of them, each with its column."""
         return [pair for block in self.blocks for line in block.lines for pair in enumerate(line.entries)]
 
-    @property
+    @cached_property
     def texts(self) -> set[int]:
         """Columns of texts."""
         return {k for k, entry in self.entries if isinstance(entry.value, str)}
 
-    @property
+    @cached_property
     def spreads(self) -> set[int]:
         """Columns in which something stands behind a mean."""
         return {k for k, entry in self.entries if entry.spread or entry.mark}
 
-    @property
+    @cached_property
     def spread(self) -> int:
         """Characters of the most that stands behind a mean, so that the points of means are below one another."""
         behind = [entry for _, entry in self.entries if entry.spread or entry.mark]

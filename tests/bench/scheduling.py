@@ -14,21 +14,15 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 from typing import Any
 
-from rich.console import Console
-
-from sweep.claims import Launch
-from sweep.launch import cluster, launch
 from sweep.plan import make_plan
-from sweep.progress import Progress, of_training
-from sweep.queue import TrialQueue
 from sweep.spec import SweepSpec
 from sweep.store import TrialStore
+from tests.bench.launched import launched, tiny_corpus
 from tests.bench.pretend import pretend
 from tests.bench.slots import Slept, measured
 
@@ -49,28 +43,19 @@ def lengths(options: argparse.Namespace) -> list[float]:
 
 def ours(seconds: Sequence[float], slots: int, folder: Path) -> dict[str, Any]:
     """The trials as a sweep's."""
-    (folder / "corpora" / "tiny").mkdir(parents=True)
-    for split in ("train", "valid", "test"):
-        (folder / "corpora" / "tiny" / f"{split}.txt").write_text(f"a b c\nb {split[1]} d e\n" * 4)
+    tiny_corpus(folder / "corpora")
     (folder / "sleepers.yaml").write_text(SPEC)
     spec = SweepSpec.load(str(folder / "sleepers.yaml"), [f"seeds={len(seconds)}"])
     plan, store = make_plan(spec, folder / "corpora"), TrialStore(folder / "results")
     trials = list(plan.record.trials)
     of_key = {trial.key: each for trial, each in zip(trials, seconds, strict=True)}
-    with (
-        cluster(plan.fields.resources, None, slots) as where,
-        Launch(store.launches, "sleepers") as this,
-        Progress(trials, plan.costs, Console(quiet=True), of_training) as progress,
-    ):
-        queue = TrialQueue(trials, store, plan.fields.retry, [progress], this.id, plan.bytes_needed)
-        launched = time.time()
-        launch(
-            queue, store, folder / "corpora", where, this, 60.0, lambda each, *_: pretend(each, of_key[each.key], 0.0)
-        )
+    began = launched(
+        plan, trials, store, folder / "corpora", slots, lambda each, *_: pretend(each, of_key[each.key], 0.0)
+    )
     done = store.results(of_key).values()
     assert len(done) == len(trials)
     slept = [Slept(result.environment["process"], result.started, result.finished) for result in done]
-    return measured(slept, slots, launched)
+    return measured(slept, slots, began)
 
 
 def plain_tune(seconds: Sequence[float], slots: int) -> dict[str, Any]:

@@ -32,6 +32,7 @@ from sweep.search_source import Search
 from sweep.spec import SweepSpec
 from sweep.store import TrialStore
 from sweep.work import Assignment, Report, Work
+from tests.bench.launched import tiny_corpus
 from tests.bench.pretend import pretend
 
 OPTIMUM = {"learning_rate": 0.7, "word_dropout": 0.35, "latent_dim": 24}
@@ -104,9 +105,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        (folder / "corpora" / "tiny").mkdir(parents=True)
-        for split in ("train", "valid", "test"):
-            (folder / "corpora" / "tiny" / f"{split}.txt").write_text(f"a b c\nb {split[1]} d e\n" * 4)
+        tiny_corpus(folder / "corpora")
         spec = SweepSpec.load("tune-demo")
         with cluster(spec.fields.resources, None, options.slots) as where:
             found = {}

@@ -63,7 +63,7 @@ def test_the_time_left_follows_from_the_work_left() -> None:
     tally = Tally(TRIALS, COSTS)
     assert tally.eta() is None
     tally.began -= 30.0
-    tally.done.add("key1")
+    tally.end("key1", tally.done)
     eta = tally.eta()
     assert eta == pytest.approx(90.0, rel=0.1)
 
