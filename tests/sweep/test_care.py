@@ -16,6 +16,7 @@ from mlflow import MlflowClient
 
 from sweep.claims import Launch
 from sweep.config import TrialConfig
+from sweep.doctor import Finding, examine
 from sweep.jobs import RESULT
 from sweep.mirror import Mirror, default_uri
 from sweep.outcome import Right, StoppedError, TrialFailedError
@@ -248,9 +249,9 @@ def test_doctor_says_of_a_cluster_that_it_cannot_be_joined_and_all_else(
         raise ValueError("no Ray cluster answers at head:6379")
 
     monkeypatch.setitem(sys.modules, "sweep.launch", SimpleNamespace(cluster=cluster))
-    findings = care.sweep("doctor", "--address", "head:6379", code=1)
-    assert "wrong  cluster: no Ray cluster answers at head:6379" in findings
-    assert "good  storage: " in findings
+    findings = examine(None, care.store, care.corpora, None, "head:6379")
+    assert Finding("wrong", "cluster", "no Ray cluster answers at head:6379") in findings
+    assert ("good", "storage") in {(each.grade, each.subject) for each in findings}
 
 
 SYNCED = 100
