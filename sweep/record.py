@@ -248,9 +248,10 @@ _as_json = json.JSONEncoder(allow_nan=False).encode
 
 
 def _indented(value: Any, margin: str = "\n") -> str:
-    """As `json.dumps` has it with an indent of 1, which takes several times as long."""
+    """As `json.dumps` has it with an indent of 1, which takes several times as long. Names are texts."""
     inner = f"{margin} "
     if isinstance(value, dict) and value:
+        assert all(isinstance(name, str) for name in value), "JSON has no other names"
         lines = [f"{_as_json(name)}: {_indented(each, inner)}" for name, each in value.items()]
         return f"{{{inner}{f',{inner}'.join(lines)}{margin}}}"
     if isinstance(value, list | tuple) and value:

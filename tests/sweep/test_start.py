@@ -75,6 +75,16 @@ def test_what_is_started_from_is_wanted_once_and_stands_in_no_table(plan: Plan, 
         assert not trial.after or order.index(trial.after) < order.index(trial.key)
 
 
+def test_a_cells_trials_are_those_of_each_seed_by_itself() -> None:
+    """Whatever was worked out for the seed before."""
+    spec = spec_of(SPEC, "seeds=4")
+    for cell in spec.cells():
+        for seed, config in zip(spec.seeds, spec.trial_configs(cell, spec.seeds), strict=True):
+            alone = spec.trial_config(cell, seed)
+            assert (config, config.document()) == (alone, alone.document())
+            assert trial_key(config, "text") == trial_key(alone, "text")
+
+
 def test_the_key_covers_both(lines_corpus: Path) -> None:
     spec = spec_of()
     cell = next(cell for cell in spec.cells() if cell.labels["method"] == "LSTM-VAE + init")

@@ -3,16 +3,19 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from data.files import LocalFiles
 from sweep.claims import Launch, TakenError
 from sweep.jobs import SupersededError
 from sweep.mirror import default_uri
 from sweep.places import files_at, local_folder
-from sweep.record import EpochRecord, SweepRecord, TrialFailure, TrialResult, WantedTrial, seal
+from sweep.record import EpochRecord, SweepRecord, TrialFailure, TrialResult, WantedTrial, seal, unseal
 from sweep.store import TrialStore
 
 KEY = "a" * 64
@@ -79,6 +82,19 @@ def test_records_go_through_json() -> None:
     trial = WantedTrial(KEY, {"method": "LM"}, 0, {"seed": 0})
     sweep = SweepRecord("toy", {"name": "toy"}, (trial,), {"across": None})
     assert SweepRecord.from_json(sweep.to_json()) == sweep
+
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner) | st.tuples(inner),
+)
+
+
+@given(st.dictionaries(st.text(), JSON_VALUES))
+def test_a_sealed_text_is_laid_out_as_json_does(fields: dict[str, Any]) -> None:
+    text = seal(fields)
+    assert text == json.dumps(json.loads(text), indent=1)
+    assert unseal(text) == json.loads(json.dumps(fields))
 
 
 def test_an_older_attempt_may_not_write(store: TrialStore, launch: Launch) -> None:
