@@ -11,10 +11,11 @@ from sweep.store import TrialStore
 from sweep.work import Assignment
 
 
-def pretend(assignment: Assignment, seconds: float, value: float, epochs: int = 1) -> None:
+def pretend(assignment: Assignment, seconds: float, value: float, epochs: int = 1, test: bool = False) -> None:
     """A trial that sleeps for so long and comes to one number, `value`; its environment says in which process.
 
     Its times are those of the sleep alone: what it takes besides is overhead. epochs: of its history.
+    test: whether it has metrics of the test split.
     """
     store, key, config = TrialStore(assignment.results), assignment.key, assignment.config
     attempt = store.begin(key, config, assignment.launch)
@@ -26,7 +27,7 @@ def pretend(assignment: Assignment, seconds: float, value: float, epochs: int = 
     history = tuple(replace(record, epoch=number) for number in range(1, epochs + 1))
     result = TrialResult(
         RECORD_VERSION, key, config, {"content_hash": "", "title": "none"}, 0, 1, 1, 1.0, valid,
-        valid if config["evaluate"]["test"] else {}, history, {"seconds": ended - began, "epochs": epochs},
+        valid if test else {}, history, {"seconds": ended - began, "epochs": epochs},
         {"process": str(os.getpid())}, began, ended,
     )  # fmt: skip
     attempt.finish(result, {})
