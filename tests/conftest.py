@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import matplotlib.font_manager  # noqa: F401  # where it is new, it lists the fonts, and says so when that takes a while
 import pytest
 import torch
 
