@@ -9,12 +9,12 @@ READY := $(VENV)/.ready
 demo: $(READY) ## train 16 small models and print their table
 	$(BIN)/sweep run demo
 
-test: $(READY) ## everything that must hold: quick tests side by side, then those that want the machine for themselves
+test: $(READY) ## everything that must hold: the quick tests, then those that start processes of their own
 ifdef PYTEST
 	$(BIN)/python -m pytest $(PYTEST)
 else
 	$(BIN)/python -m pytest -n 2 -m "not slow and not long"
-	$(BIN)/python -m pytest -m "slow and not long"
+	$(BIN)/python -m pytest -n 2 --dist loadfile --durations 10 -m "slow and not long"
 endif
 
 lint: $(READY) ## format, style, types, and who may import whom

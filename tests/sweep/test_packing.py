@@ -17,10 +17,11 @@ from sweep.trial import run_trial
 from tests.faults.chaos import wait_for
 from tests.sweep.test_cli import Workplace, numbers
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = pytest.mark.timeout(400)
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 def test_each_shape_is_probed_once_and_no_number_changes(tmp_path: Path, lines_corpus: Path) -> None:
     workplace = Workplace(tmp_path, lines_corpus)
     assert "unknown" in workplace.sweep_here("plan", "tiny.yaml").stdout
@@ -79,6 +80,7 @@ print(json.dumps(list(found.values())))
 """
 
 
+@pytest.mark.slow
 def test_a_nodes_memory_is_claimed_once(tmp_path: Path) -> None:
     """Four trials on two cores: side by side where both fit, one after the other where they do not."""
     command = [sys.executable, "-c", PROGRAM, str(tmp_path)]
@@ -132,6 +134,7 @@ print(json.dumps([said, alone.memory, len(results), most]))
 """
 
 
+@pytest.mark.long
 def test_a_cluster_is_waited_for_and_used_as_it_grows(tmp_path: Path) -> None:
     """From a head by itself to a node of one core, all of which the first trial has, and then to one of five more."""
     environment = {**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
