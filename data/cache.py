@@ -2,6 +2,9 @@
 
 `<root>/.encoded/<key>/` holds two `.npy` files a split and `corpus.json`. The key hashes the corpus's fingerprint, so
 changed text gets a new folder. A folder is published by one rename and never changed after; deleting it is safe.
+
+A machine that has no text is given the arrays: `place` puts them below a root of their own, from which `load`
+gives them.
 """
 
 import fcntl
@@ -9,7 +12,9 @@ import hashlib
 import json
 import os
 import shutil
+import tempfile
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -47,6 +52,8 @@ def load(config: CorpusConfig, root: Path) -> Corpus:
     Of processes that start together one builds and the others wait. Where the cache cannot be written the corpus is
     encoded in memory, with a warning. Raises ValueError where the corpus is missing or breaks a rule.
     """
+    if placed := _open(config.title, _placed(config, root)):
+        return placed
     folder = root / ".encoded" / _key(config, root)
     if cached := _open(config.title, folder):
         return cached
@@ -60,8 +67,44 @@ def load(config: CorpusConfig, root: Path) -> Corpus:
         return _open(config.title, folder) or _build(config, root, folder)
 
 
+def place(corpora: Mapping[CorpusConfig, Corpus]) -> Path:
+    """A root from which `load` gives these corpora, on a machine's own disk: one for all of a user's processes there.
+
+    The first of them writes it and the others wait. Raises OSError where that cannot be written, or is not this user's.
+    """
+    found = [(_placed(config, Path()).name, corpus.content_hash) for config, corpus in corpora.items()]
+    # Named by what is in it, so that nothing there is ever out of date.
+    root = _own_folder() / _digest(sorted(found))
+    with _lock(root):
+        for config, corpus in corpora.items():
+            folder = _placed(config, root)
+            if _open(config.title, folder) is None:
+                _publish(corpus, folder)
+    return root
+
+
+def _own_folder() -> Path:
+    """For this user's files of this project alone: what is loaded from there is trusted."""
+    folder = Path(tempfile.gettempdir(), f"text-vae-sweep-{os.getuid()}")
+    folder.mkdir(mode=0o700, exist_ok=True)
+    found = folder.lstat()
+    if found.st_uid != os.getuid() or found.st_mode & 0o077 or folder.is_symlink():
+        raise PermissionError(
+            f"{folder} is for corpora that this user's trials read, and others can get there; remove it, or set TMPDIR "
+            f"to another folder"
+        )
+    return folder
+
+
+def _placed(config: CorpusConfig, root: Path) -> Path:
+    return root / ".placed" / _digest([LAYOUT, FORMAT, type(config).__module__, config.model_dump(mode="json")])
+
+
 def _key(config: CorpusConfig, root: Path) -> str:
-    parts = [LAYOUT, FORMAT, type(config).__module__, config.fingerprint(root)]
+    return _digest([LAYOUT, FORMAT, type(config).__module__, config.fingerprint(root)])
+
+
+def _digest(parts: object) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
 
@@ -111,6 +154,16 @@ def _lock(folder: Path) -> TextIO:
 def _build(config: CorpusConfig, root: Path, folder: Path) -> Corpus:
     """Encode and publish; for the holder of the lock."""
     corpus = encode(config.title, config.read(root))
+    try:
+        _publish(corpus, folder)
+    except OSError as error:
+        _warn(config.title, folder, error)
+        return corpus
+    return _open(config.title, folder) or corpus
+
+
+def _publish(corpus: Corpus, folder: Path) -> None:
+    """For the holder of the lock."""
     building = folder.with_suffix(".building")
     try:
         for leftover in (building, folder):  # of a killed process, or damaged
@@ -118,15 +171,13 @@ def _build(config: CorpusConfig, root: Path, folder: Path) -> Corpus:
                 shutil.rmtree(leftover)
         _write(corpus, building)
         building.rename(folder)
-    except OSError as error:
+    except OSError:
         shutil.rmtree(building, ignore_errors=True)
-        _warn(config.title, folder, error)
-        return corpus
-    return _open(config.title, folder) or corpus
+        raise
 
 
 def _write(corpus: Corpus, folder: Path) -> None:
-    folder.mkdir()
+    folder.mkdir(parents=True)
     sizes = {}
     for name in SPLITS:
         split = corpus.splits[name]

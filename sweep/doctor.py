@@ -103,7 +103,7 @@ def _gpu() -> Finding:
 
 
 def _cluster(store: TrialStore, address: str) -> Iterator[Finding]:
-    from sweep.launch import cluster
+    from sweep.cluster import cluster
 
     try:
         with cluster(Resources(cpu=0.01, gpu=0.0), address):

@@ -1,14 +1,17 @@
 """An evaluation of a sweep: measure what is not measured yet of its done trials, mirror it, write the tables."""
 
+import json
 import math
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from rich.console import Console
 
 from sweep.claims import Launch
+from sweep.config import TrialConfig
 from sweep.evaluation import Evaluation, EvaluationSettings
 from sweep.exits import DONE, INTERRUPTED, SOME_FAILED
 from sweep.mirror import Mirror
@@ -20,6 +23,7 @@ from sweep.resources import Cluster
 from sweep.roles import Observer
 from sweep.run import HURRY, RunOptions, close_mirror, open_cluster, open_mirror, write_tables
 from sweep.store import EvaluationStore, TrialStore
+from sweep.weight import Corpora
 
 
 @dataclass(frozen=True)
@@ -51,11 +55,12 @@ def plan_evaluation(record: SweepRecord, store: TrialStore, settings: Evaluation
 def evaluate(work: Work, store: TrialStore, options: RunOptions, console: Console) -> int:
     """Measure what is missing, keep the mirror and the tables current, and return the exit code.
 
-    Raises ValueError, before anything is written, when the results folder or the cluster cannot be used, or when
-    another process drives this sweep.
+    Raises ValueError, before anything is written, when the results folder, a corpus or the cluster cannot be used, or
+    when another process drives this sweep.
     """
     record, fields = work.record, fields_of(work.record)
     store.check_writable()
+    corpora = _corpora_of(work, options.corpora)
     store.check_free(record.name)
     mirror = None if options.tracking_uri is None else Mirror(options.tracking_uri, record, store)
     with (
@@ -70,7 +75,7 @@ def evaluate(work: Work, store: TrialStore, options: RunOptions, console: Consol
         opening.start()
         try:
             if where is not None:
-                _measure(work, store, options, where, this, console, mirror)
+                _measure(work, store, corpora, where, this, console, mirror)
         finally:
             opening.join()
             tables = write_tables(record, store)
@@ -79,10 +84,19 @@ def evaluate(work: Work, store: TrialStore, options: RunOptions, console: Consol
     return exit_code(work, store.evaluations(work.settings))
 
 
+def _corpora_of(work: Work, folder: Path) -> Corpora:
+    """Those that the trials to be measured were trained on."""
+    corpora = Corpora(folder)
+    results = (work.results[trial.key] for trial in work.missing)
+    for config in {json.dumps(result.config["data"]): result.config for result in results}.values():
+        corpora(TrialConfig.parse(config).data)
+    return corpora
+
+
 def _measure(
     work: Work,
     store: TrialStore,
-    options: RunOptions,
+    corpora: Corpora,
     where: Cluster,
     this: Launch,
     console: Console,
@@ -97,7 +111,7 @@ def _measure(
     with Progress(work.missing, costs, console, _described) as progress:
         observers: list[Observer[Evaluation]] = [progress, *([_Relay(mirror, work.record)] if mirror else [])]
         queue = TrialQueue(work.missing, evaluations, fields.retry, observers, this.id, lambda key: BYTES_NEEDED)
-        launch(queue, store, options.corpora, where, this, fields.grace_seconds, evaluate)
+        launch(queue, store, corpora, where, this, fields.grace_seconds, evaluate)
 
 
 BYTES_NEEDED = 2**20

@@ -1,4 +1,4 @@
-"""The only importer of Ray: one fresh Tune experiment a launch, fed by the queue. Tune schedules; the store remembers.
+"""A launch: one fresh Tune experiment, fed by the queue. Tune schedules; the store remembers.
 
 Tune's own snapshot, restore, checkpoints and result files are not used: what a trial needs to continue is in the store.
 """
@@ -7,46 +7,34 @@ import contextlib
 import json
 import logging
 import os
-import secrets
 import signal
 import socket
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, cast
 
 import torch
 
+import sweep.cluster  # noqa: F401  # before Ray
+
+# isort: split
+import ray
+from ray import tune
+from ray.tune.execution import class_cache
+from ray.tune.search import Searcher
+
+from data.cache import place
+from data.corpus import Corpus, CorpusConfig
 from sweep.claims import Launch
 from sweep.ending import ended_in_good_order
 from sweep.queue import TrialQueue
-from sweep.ray_token import refuse_open
 from sweep.record import EpochRecord, FailureKind, WantedTrial
-from sweep.resources import Cluster, Resources, Share
+from sweep.resources import Cluster, Share
 from sweep.store import TrialStore
+from sweep.weight import Corpora
 from sweep.work import Assignment, Work, train
-
-# Read by Ray when it is imported.
-_ENVIRONMENT = {
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_AUTH_MODE": "token",
-    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
-    "RAY_CHDIR_TO_TRIAL_DIR": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",
-    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
-}
-for _name, _value in _ENVIRONMENT.items():
-    os.environ.setdefault(_name, _value)
-
-import ray  # noqa: E402
-from ray import tune  # noqa: E402
-from ray.tune.execution import class_cache  # noqa: E402
-from ray.tune.search import Searcher  # noqa: E402
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # noqa: E402
 
 # Tune hands a bucket's credentials to its workers in a way that Ray writes down, in a log that every user of a node can
 # read. A node has its own, as `check_nodes` finds out; on this machine the workers have this process's environment.
@@ -57,83 +45,11 @@ class_cache.ENV_VARS_TO_PROPAGATE.difference_update(
 # What Tune has to say of a trial that failed or was lost, our queue says in one line.
 logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
 
-_Answer = TypeVar("_Answer")
-NODE_SECONDS = 120.0
-"""That the nodes of a cluster have for an answer: a first process there imports PyTorch from a shared disk."""
-JOIN_SECONDS = 900.0
-"""That a cluster of a head alone has for a first node: a machine of a cloud is started, and pulls an image."""
-
-
-@contextlib.contextmanager
-def cluster(
-    resources: Resources,
-    address: str | None = None,
-    num_cpus: int | None = None,
-    wait: Callable[[str], None] | None = None,
-) -> Iterator[Cluster]:
-    """Join the cluster at `address`, or start one on this machine that ends with the context.
-
-    wait: told once that a cluster of nothing but a head has no node that trains yet, which is then waited for; by
-    default nobody waits.
-    Raises ValueError when a trial's resources fit nowhere in it, when the address does not answer, or when a cluster
-    that other machines can reach asks nobody for a token.
-    """
-    if address is None:
-        # Whatever address it is told, Ray listens on all of the machine's.
-        if (mode := os.environ["RAY_AUTH_MODE"]).lower() != "token":
-            raise ValueError(
-                f"RAY_AUTH_MODE is {mode}, with which whoever reaches this machine runs code on it; unset it"
-            )
-        # For this process alone: nothing of it is left on disk, and nobody else on the machine can use the cluster.
-        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-    local: dict[str, Any] = {"include_dashboard": False, "num_cpus": num_cpus, "object_store_memory": 100 * 2**20}
-    try:
-        ray.init(
-            address=address or "local",
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            configure_logging=True,
-            **({} if address else {**local, "_node_ip_address": "127.0.0.1"}),
-        )
-    except (ConnectionError, ray.exceptions.AuthenticationError) as error:
-        raise ValueError(
-            f"no Ray cluster answers at {address}, or not to this token ({_first_sentence(error)}); check the address, "
-            f"and that RAY_AUTH_TOKEN holds the cluster's token"
-        ) from None
-    except RuntimeError as error:
-        if not str(error).startswith("Version mismatch"):
-            raise
-        raise ValueError(f"{' '.join(str(error).split())}; install the same here as on the cluster") from None
-    try:
-        if address is not None:
-            refuse_open(ray.get_runtime_context().gcs_address)
-            if wait is not None:
-                _wait_for_a_node(wait)
-        yield Cluster(_nodes(), resources)
-    finally:
-        ray.shutdown()
-
-
-def _nodes() -> list[Share]:
-    found = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    return [Share(node.get("CPU", 0.0), node.get("GPU", 0.0), node.get("memory", 0.0)) for node in found]
-
-
-def _wait_for_a_node(say: Callable[[str], None]) -> None:
-    """Of one that comes later, as after a `ray up`: the head is there minutes before the others."""
-    ends = time.monotonic() + JOIN_SECONDS
-    is_said = False
-    while not any(node.cpu for node in _nodes()) and time.monotonic() < ends:
-        if not is_said:
-            say(f"no node of the cluster trains yet; waiting up to {JOIN_SECONDS / 60:g} minutes for one")
-            is_said = True
-        time.sleep(2.0)
-
 
 def launch(
     queue: TrialQueue[Any],
     store: TrialStore,
-    corpora: Path,
+    corpora: Corpora,
     where: Cluster,
     this: Launch,
     grace_seconds: float,
@@ -144,6 +60,7 @@ def launch(
 
     Ctrl-C, SIGTERM or a request to stop ends it in good order: no trial is started, and those that run have
     `grace_seconds` to leave a checkpoint. A second signal ends it at once.
+    corpora: of all that is in the queue, loaded; the nodes of a cluster that was joined get them from here.
     share_of: what a trial, by its key, takes of a node; that of an unmeasured one by default.
     """
 
@@ -151,7 +68,7 @@ def launch(
         share = share_of(trial.key) if share_of else where.unmeasured
         # Absolute paths: a worker may have another working directory.
         assignment = Assignment(
-            trial.key, {}, str(store.files), str(corpora.absolute()), this.id,
+            trial.key, {}, str(store.files), str(corpora.folder.absolute()), this.id,
             where.resources.threads, asdict(where.alone(share) if alone else share),
         )  # fmt: skip
         # A config as text: its values Tune would copy, flatten and keep, several times for each trial.
@@ -162,7 +79,9 @@ def launch(
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(3 * where.most_slots)
     with tempfile.TemporaryDirectory(prefix="sweep-") as scratch:
         tuner = tune.Tuner(
-            tune.with_resources(_on_a_worker(work), lambda assigned: assigned["share"]),
+            tune.with_resources(
+                _on_a_worker(work, corpora.loaded if where.is_joined else {}), lambda assigned: assigned["share"]
+            ),
             tune_config=tune.TuneConfig(
                 search_alg=_Handout(queue, this, assign),
                 num_samples=-1,
@@ -186,36 +105,18 @@ def launch(
             tuner.fit()
 
 
-def _on_a_worker(work: Work) -> Callable[[Mapping[str, Any]], None]:
-    """Work as Tune has it done."""
+def _on_a_worker(work: Work, corpora: Mapping[CorpusConfig, Corpus]) -> Callable[[Mapping[str, Any]], None]:
+    """Work as Tune has it done. corpora: for nodes that may have none."""
 
-    def trainable(assigned: Mapping[str, Any]) -> None:
+    def trainable(assigned: Mapping[str, Any], shipped: Mapping[CorpusConfig, Corpus]) -> None:
         device = "cuda" if torch.cuda.is_available() and ray.get_gpu_ids() else "cpu"
         assignment = Assignment(**{**assigned, "config": json.loads(assigned["config"])})
+        if shipped:
+            assignment = replace(assignment, corpora=str(place(shipped)))
         work(assignment, device, lambda record: tune.report({"epoch": asdict(record)}))
 
-    return trainable
-
-
-def on_each_node(function: Callable[..., _Answer], *arguments: object) -> dict[str, _Answer]:
-    """Call a function on each node of the cluster that this process has joined, with the node's id before the
-    arguments; its answers by that id. Raises ValueError when a node cannot run it, or not within a minute or two.
-    """
-    call, asked = ray.remote(function), {}
-    for node in [node for node in ray.nodes() if node["Alive"]]:
-        there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-        task = call.options(scheduling_strategy=there, num_cpus=0, max_retries=0)
-        asked[node["NodeID"]] = node["NodeManagerHostname"], task.remote(node["NodeID"], *arguments)
-    answers, ends = {}, time.monotonic() + NODE_SECONDS
-    for node, (host, answer) in asked.items():
-        try:
-            answers[node] = ray.get(answer, timeout=max(1.0, ends - time.monotonic()))
-        except ray.exceptions.RayError as error:
-            raise ValueError(
-                f"node {host}: nothing can be run there ({_last_sentence(error)}); install there what is installed "
-                f"here, or take it out of the cluster"
-            ) from None
-    return answers
+    # By Ray's store of objects, which takes them to a node once, however many workers are there.
+    return cast(Callable[[Mapping[str, Any]], None], tune.with_parameters(trainable, shipped=dict(corpora)))
 
 
 class _Handout(Searcher):  # type: ignore[misc]  # ray is untyped
@@ -289,16 +190,6 @@ class _Relay(tune.Callback):  # type: ignore[misc]  # ray is untyped
 def _host(trial: Any) -> str:
     """Where a trial ran last, as far as Tune knows."""
     return str((trial.last_result or {}).get("hostname", socket.gethostname()))
-
-
-def _first_sentence(error: Exception) -> str:
-    return str(error).split(". ")[0].splitlines()[0].rstrip(".")
-
-
-def _last_sentence(error: Exception) -> str:
-    """Of what happened on another machine: its traceback ends with what matters."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1].rstrip(".") if lines else type(error).__name__
 
 
 def _error_text(trial: Any) -> str:

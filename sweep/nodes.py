@@ -43,7 +43,7 @@ def examine_nodes(store: TrialStore) -> Sequence[NodeReport]:
     Raises ValueError when a node cannot run what is asked of it.
     """
     # Ray takes seconds to import, which whoever has joined a cluster has paid.
-    from sweep.launch import on_each_node
+    from sweep.cluster import on_each_node
 
     here, name, before = store.launches, f"probe-{secrets.token_hex(8)}", time.time()
     nonce = secrets.token_bytes(16)

@@ -1,7 +1,6 @@
 """Before a training: what trials of each shape take, measured where nobody has yet, so that they can be packed."""
 
 from collections.abc import Iterable
-from pathlib import Path
 
 from rich.console import Console
 
@@ -32,7 +31,6 @@ def probe_shapes(
     missing: Iterable[WantedTrial],
     studies: Iterable[StudyPlan],
     store: TrialStore,
-    corpora: Path,
     where: Cluster,
     this: Launch,
     console: Console,
@@ -51,7 +49,7 @@ def probe_shapes(
         console.print(f"{len(left)} shapes of trial are measured first, a few steps of each")
         with Progress(left, {trial.key: 1.0 for trial in left}, console, _described, room="probes") as progress:
             queue = TrialQueue(left, store.probes, plan.fields.retry, [progress], this.id, lambda key: BYTES_NEEDED)
-            launch(queue, store, corpora, where, this, plan.fields.grace_seconds, probe)
+            launch(queue, store, plan.corpora, where, this, plan.fields.grace_seconds, probe)
     learn(plan, store, where.device, wanted)
 
 

@@ -93,7 +93,7 @@ def probe_command(
         open_cluster(plan.fields.resources, RunOptions(corpora, None, address, num_cpus), store, notes) as where,
         Launch(store.launches, plan.record.name) as this,
     ):
-        probe_shapes(plan, missing, plan.record.studies, store, corpora, where, this, notes)
+        probe_shapes(plan, missing, plan.record.studies, store, where, this, notes)
         is_stopped = this.stop.is_set()
     _say_forecast(forecast(plan, store, where.slots))
     unmeasured = [trial for trial in missing if plan.costs.probe(trial.key) is None]

@@ -74,10 +74,14 @@ class Share:
 
 @dataclass(frozen=True)
 class Cluster:
-    """The nodes that a launch may use, and what its trials ask of them. Raises ValueError when none takes a trial."""
+    """The nodes that a launch may use, and what its trials ask of them. Raises ValueError when none takes a trial.
+
+    is_joined: whether they were there before, so that they may be other machines than this one.
+    """
 
     nodes: Sequence[Share]
     resources: Resources
+    is_joined: bool = False
 
     def __post_init__(self) -> None:
         if not self.slots:

@@ -100,7 +100,7 @@ def run(
         observers = [each for each in (mirror, notifier) if each is not None]
         try:
             if where is not None:
-                _train(plan, missing, search, store, options.corpora, where, this, console, observers)
+                _train(plan, missing, search, store, where, this, console, observers)
         finally:
             opening.join()
             if search is not None:
@@ -119,7 +119,7 @@ def run(
 def open_cluster(resources: Resources, options: RunOptions, store: TrialStore, console: Console) -> Iterator[Cluster]:
     """Join or start a cluster. Raises ValueError when it cannot be used, or one of its nodes cannot."""
     # Ray takes seconds to import, which a sweep that is done need not pay.
-    from sweep.launch import cluster
+    from sweep.cluster import cluster
 
     with cluster(resources, options.address, options.num_cpus, partial(_warn, console)) as where:
         if options.address is not None:
@@ -186,7 +186,6 @@ def _train(
     missing: Sequence[WantedTrial],
     search: "Search | None",
     store: TrialStore,
-    corpora: Path,
     where: Cluster,
     this: Launch,
     console: Console,
@@ -197,7 +196,7 @@ def _train(
     fields, more = plan.fields, search.num_to_come if search else 0
     if fields.resources.probe:
         studies = plan.record.studies if more else ()
-        probe_shapes(plan, missing, studies, store, corpora, where, this, console)
+        probe_shapes(plan, missing, studies, store, where, this, console)
         if this.stop.is_set():
             return
     if fields.search is not None and (most := fields.search.at_once * len(plan.record.studies)) < where.slots:
@@ -213,7 +212,7 @@ def _train(
         def share_of(key: str) -> Share:
             return where.share_of(plan.costs.probe(key))
 
-        launch(queue, store, corpora, where, this, fields.grace_seconds, share_of=share_of)
+        launch(queue, store, plan.corpora, where, this, fields.grace_seconds, share_of=share_of)
 
 
 def tables_of(

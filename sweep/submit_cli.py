@@ -50,8 +50,8 @@ def submit_command(
 ) -> None:
     """Have a cluster run a sweep, wait for it and print its tables. Example: [bold]sweep submit demo --to slurm[/]
 
-    Results and corpora are places that the cluster shares under the same names. The exit code is that of the sweep, as
-    'sweep run' has it. Ctrl-C ends the waiting, and not the sweep.
+    Results are a place that all its nodes have under the same name, and corpora a folder that its head has. The exit
+    code is that of the sweep, as 'sweep run' has it. Ctrl-C ends the waiting, and not the sweep.
     """
     place = target.target(to)
     record = make_plan(SweepSpec.load(source, overrides or ()), corpora).record

@@ -28,6 +28,11 @@ class Corpora:
             self._loaded[config] = load(config, self.folder)
         return self._loaded[config]
 
+    @property
+    def loaded(self) -> Mapping[CorpusConfig, Corpus]:
+        """So far."""
+        return self._loaded
+
 
 @dataclass(frozen=True)
 class Weight:

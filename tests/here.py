@@ -29,7 +29,7 @@ def sweep_here(
             patch.setenv(name, value)
         # What starts Ray needs a process of its own: Ray keeps to the settings with which a process first imports it,
         # which another test may have done.
-        patch.setitem(sys.modules, "sweep.launch", None)  # type: ignore[arg-type]
+        patch.setitem(sys.modules, "sweep.cluster", None)  # type: ignore[arg-type]
         patch.chdir(folder)
         patch.setattr(sys, "argv", ["sweep", *arguments])
         with pytest.raises(SystemExit) as ended:

@@ -7,7 +7,8 @@ from pathlib import Path
 from rich.console import Console
 
 from sweep.claims import Launch
-from sweep.launch import cluster, launch
+from sweep.cluster import cluster
+from sweep.launch import launch
 from sweep.plan import Plan
 from sweep.progress import Progress, of_training
 from sweep.queue import TrialQueue
@@ -23,9 +24,7 @@ def tiny_corpus(corpora: Path) -> None:
         (corpora / "tiny" / f"{split}.txt").write_text(f"a b c\nb {split[1]} d e\n" * 4)
 
 
-def launched(
-    plan: Plan, trials: Sequence[WantedTrial], store: TrialStore, corpora: Path, slots: int, work: Work
-) -> float:
+def launched(plan: Plan, trials: Sequence[WantedTrial], store: TrialStore, slots: int, work: Work) -> float:
     """Do the work of some of a plan's trials. When Tune was told to start, in Unix seconds."""
     with (
         cluster(plan.fields.resources, None, slots) as where,
@@ -34,5 +33,5 @@ def launched(
     ):
         queue = TrialQueue(trials, store, plan.fields.retry, [progress], this.id, plan.bytes_needed)
         began = time.time()
-        launch(queue, store, corpora, where, this, 60.0, work)
+        launch(queue, store, plan.corpora, where, this, 60.0, work)
     return began

@@ -46,9 +46,9 @@ def train(spec: str, most: int, slots: int, epochs: int) -> Said:
     """
     from tests.bench.launched import launched
 
-    plan, store, corpora = _plan(spec)
+    plan, store = _plan(spec)
     trials = plan.record.trials[:most]
-    began = launched(plan, trials, store, corpora, slots, lambda given, *_: _pretend(given, epochs))
+    began = launched(plan, trials, store, slots, lambda given, *_: _pretend(given, epochs))
     ends = sorted(result.finished for result in store.results(trial.key for trial in trials).values())
     assert len(ends) == len(trials)
     quarter = max(1, len(ends) // 4)
@@ -59,14 +59,14 @@ def train(spec: str, most: int, slots: int, epochs: int) -> Said:
 
 def fill(spec: str, epochs: int) -> Said:
     """Have all be done, and the sweep recorded, as a launch leaves it."""
-    plan, store, corpora = _plan(spec)
+    plan, store = _plan(spec)
     store.record(plan.record)
     states = store.states(plan.record.wanted)
     wanted = plan.record.wanted
 
     def finish(key: str) -> None:
         config = dict(wanted[key].config)
-        _pretend(Assignment(key, config, str(store.location), str(corpora), "fill", 1, {}), epochs)
+        _pretend(Assignment(key, config, str(store.location), str(plan.corpora.folder), "fill", 1, {}), epochs)
 
     each(finish, [key for key, state in states.items() if state != "done"])
     return {}
@@ -77,7 +77,7 @@ def resume(name: str, left: int) -> Said:
 
     In place of Ray, which takes the same time for any number of trials, is a node that nothing runs on.
     """
-    from sweep import launch
+    from sweep import cluster, launch
 
     store, found = _store(), dict[str, float]()
     keys = list(store.recorded(name).wanted)
@@ -92,7 +92,7 @@ def resume(name: str, left: int) -> Said:
         assert queue.next() is not None
         found.update({"at": time.time(), "cpu": time.process_time()})
 
-    launch.cluster, launch.launch = nothing, first  # type: ignore[assignment]
+    cluster.cluster, launch.launch = nothing, first  # type: ignore[assignment]
     command(["resume", name, "--no-tracking"], codes=(3,))
     return found
 
@@ -101,9 +101,8 @@ def _pretend(assignment: Assignment, epochs: int) -> None:
     pretend(assignment, 0.0, Random(assignment.key).uniform(80.0, 120.0), epochs, test=True)
 
 
-def _plan(spec: str) -> tuple[Plan, TrialStore, Path]:
-    corpora = Path(os.environ["SWEEP_CORPORA"])
-    return make_plan(SweepSpec.load(spec), corpora), _store(), corpora
+def _plan(spec: str) -> tuple[Plan, TrialStore]:
+    return make_plan(SweepSpec.load(spec), Path(os.environ["SWEEP_CORPORA"])), _store()
 
 
 def _store() -> TrialStore:

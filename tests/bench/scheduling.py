@@ -49,9 +49,7 @@ def ours(seconds: Sequence[float], slots: int, folder: Path) -> dict[str, Any]:
     plan, store = make_plan(spec, folder / "corpora"), TrialStore(folder / "results")
     trials = list(plan.record.trials)
     of_key = {trial.key: each for trial, each in zip(trials, seconds, strict=True)}
-    began = launched(
-        plan, trials, store, folder / "corpora", slots, lambda each, *_: pretend(each, of_key[each.key], 0.0)
-    )
+    began = launched(plan, trials, store, slots, lambda each, *_: pretend(each, of_key[each.key], 0.0))
     done = store.results(of_key).values()
     assert len(done) == len(trials)
     slept = [Slept(result.environment["process"], result.started, result.finished) for result in done]

@@ -20,7 +20,8 @@ from typing import Any
 from rich.console import Console
 
 from sweep.claims import Launch
-from sweep.launch import cluster, launch
+from sweep.cluster import cluster
+from sweep.launch import launch
 from sweep.plan import make_plan
 from sweep.points import read_points
 from sweep.progress import Progress, of_training
@@ -83,7 +84,7 @@ def search(
     with Launch(store.launches, name) as this, Progress([], plan.costs, Console(quiet=True), of_training) as progress:
         source = Search(plan, store, default_storage(store.location), None, print)
         queue = TrialQueue([], store, plan.fields.retry, [progress], this.id, plan.bytes_needed, source)
-        launch(queue, store, folder / "corpora", where, this, 60.0, work)
+        launch(queue, store, plan.corpora, where, this, 60.0, work)
     points = [read_points(store, name, study.id) for study in plan.record.studies]
     return [[store.result(point.trials[0].key) for point in cell] for cell in points]
 

@@ -1,7 +1,10 @@
 """The encoded cache: equal to encoding anew, mapped, built once, rebuilt when damaged, and not needed."""
 
+import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +17,7 @@ from data.corpora import lines
 from data.corpus import SPLITS, Corpus, Text, encode
 
 CONFIG = lines.Config(name="mine")
+TEXT = {"train": "a b a\nc <unk>\n", "valid": "b é\n", "test": "a c\n"}
 
 # Stands for any worker: waits for the starting gun, loads, and each time it reads the text leaves a mark.
 WORKER = """
@@ -41,7 +45,7 @@ print(cache.load(Config(name="mine"), root).content_hash)
 def root(tmp_path: Path) -> Path:
     folder = tmp_path / "mine"
     folder.mkdir()
-    for split, content in {"train": "a b a\nc <unk>\n", "valid": "b é\n", "test": "a c\n"}.items():
+    for split, content in TEXT.items():
         (folder / f"{split}.txt").write_text(content, encoding="utf-8")
     return tmp_path
 
@@ -180,3 +184,49 @@ def test_missing_corpus_is_the_corpus_error_and_writes_nothing(tmp_path: Path) -
     with pytest.raises(ValueError, match=r"needs train\.txt"):
         cache.load(CONFIG, tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of temporary files of a machine that has no text."""
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    return folder
+
+
+def test_a_corpus_is_placed_where_its_text_is_not(root: Path, elsewhere: Path) -> None:
+    there = cache.place({CONFIG: fresh(root)})
+    assert elsewhere in there.parents
+    wanted = fresh(root)
+    shutil.rmtree(root / "mine")
+    assert_same(got := cache.load(CONFIG, there), wanted)
+    assert isinstance(got.splits["train"].tokens.base, np.memmap)
+    with pytest.raises(ValueError, match="other"):
+        cache.load(lines.Config(name="other"), there)
+
+
+def test_a_corpus_is_placed_once_and_again_when_it_is_damaged(root: Path, elsewhere: Path) -> None:
+    corpora = {CONFIG: fresh(root)}
+    [manifest] = cache.place(corpora).rglob("corpus.json")
+    before = manifest.stat()
+    assert manifest in cache.place(corpora).rglob("corpus.json")
+    assert manifest.stat().st_ino == before.st_ino
+    _truncate(manifest.parent)
+    assert_same(cache.load(CONFIG, cache.place(corpora)), fresh(root))
+
+
+def test_changed_text_is_placed_beside(root: Path, elsewhere: Path) -> None:
+    before = cache.place({CONFIG: fresh(root)})
+    (root / "mine/valid.txt").write_text("b b\n")
+    after = cache.place({CONFIG: fresh(root)})
+    assert cache.load(CONFIG, before).content_hash != cache.load(CONFIG, after).content_hash
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o755])
+def test_corpora_are_not_placed_where_others_look_or_write(root: Path, elsewhere: Path, mode: int) -> None:
+    folder = elsewhere / f"text-vae-sweep-{os.getuid()}"
+    folder.mkdir()
+    folder.chmod(mode)
+    with pytest.raises(PermissionError, match="others can get there"):
+        cache.place({CONFIG: fresh(root)})

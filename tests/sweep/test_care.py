@@ -248,7 +248,7 @@ def test_doctor_says_of_a_cluster_that_it_cannot_be_joined_and_all_else(
     def cluster(*_: object) -> None:
         raise ValueError("no Ray cluster answers at head:6379")
 
-    monkeypatch.setitem(sys.modules, "sweep.launch", SimpleNamespace(cluster=cluster))
+    monkeypatch.setitem(sys.modules, "sweep.cluster", SimpleNamespace(cluster=cluster))
     findings = examine(None, care.store, care.corpora, None, "head:6379")
     assert Finding("wrong", "cluster", "no Ray cluster answers at head:6379") in findings
     assert ("good", "storage") in {(each.grade, each.subject) for each in findings}

@@ -311,7 +311,7 @@ MISTAKES = {
     "no such address": (
         ("", ""),
         ["run", "tiny.yaml", "--no-tracking", "--address", "127.0.0.1:1"],
-        "error: no Ray cluster answers at 127.0.0.1:1, or not to this token (",
+        "error: no Ray cluster answers at 127.0.0.1:1 ([Errno 111] Connection refused); check the address",
     ),
 }
 

@@ -49,12 +49,14 @@ PROGRAM = """
 import json, sys
 from pathlib import Path
 from sweep.claims import Launch
-from sweep.launch import cluster, launch
+from sweep.cluster import cluster
+from sweep.launch import launch
 from sweep.queue import TrialQueue
 from sweep.record import WantedTrial
 from sweep.resources import Resources, Share
 from sweep.spec import RetryPolicy
 from sweep.store import TrialStore
+from sweep.weight import Corpora
 from tests.bench.pretend import pretend
 
 folder = Path(sys.argv[1])
@@ -71,7 +73,7 @@ with cluster(Resources(), None, 2) as where:
         with Launch(store.launches, "claims") as this:
             queue = TrialQueue(trials, store, RetryPolicy(), [], this.id, lambda key: 0)
             share = Share(1, 0, part * node.memory)
-            launch(queue, store, folder, where, this, 60.0, work, lambda key: share)
+            launch(queue, store, Corpora(folder), where, this, 60.0, work, lambda key: share)
         results = store.results(trial.key for trial in trials).values()
         times = sorted((result.started, result.finished) for result in results)
         found[part] = sum(after[0] < before[1] for before, after in zip(times, times[1:]))
@@ -107,12 +109,14 @@ GROWING = """
 import json, sys
 from pathlib import Path
 from sweep.claims import Launch
-from sweep.launch import cluster, launch
+from sweep.cluster import cluster
+from sweep.launch import launch
 from sweep.queue import TrialQueue
 from sweep.record import WantedTrial
 from sweep.resources import Resources, Share
 from sweep.spec import RetryPolicy
 from sweep.store import TrialStore
+from sweep.weight import Corpora
 from tests.bench.pretend import pretend
 
 folder, said = Path(sys.argv[1]), []
@@ -127,7 +131,7 @@ with cluster(Resources(), sys.argv[2], wait=said.append) as where:
     alone = where.alone(Share(1))
     with Launch(store.launches, "growing") as this:
         queue = TrialQueue(trials, store, RetryPolicy(), [], this.id, lambda key: 0)
-        launch(queue, store, folder, where, this, 60.0, work, lambda key: Share(1) if int(key) else alone)
+        launch(queue, store, Corpora(folder), where, this, 60.0, work, lambda key: Share(1) if int(key) else alone)
     results = store.results(trial.key for trial in trials).values()
     most = max(sum(other.started <= each.started < other.finished for other in results) for each in results)
 print(json.dumps([said, alone.memory, len(results), most]))

@@ -316,7 +316,7 @@ def test_what_is_probed_already_starts_no_probe(plan: Plan, tmp_path: Path, laun
     missing = plan.missing(dict.fromkeys(plan.record.wanted, "missing"))
     document = {name: value for name, value in missing[0].config.items() if name != "seed"}
     study = StudyPlan("id", missing[0].labels, document | {"evaluate": {"test": False}}, {}, "", 1, 2)
-    probe_shapes(plan, missing, [study], store, tmp_path, where, launch, Console(quiet=True))
+    probe_shapes(plan, missing, [study], store, where, launch, Console(quiet=True))
     assert len(plan.costs.probes) == 2
     assert where.share_of(plan.costs.probe(missing[0].key)).memory == 1.75 * 2**30
 
