@@ -29,6 +29,7 @@ from data.cache import place
 from data.corpus import Corpus, CorpusConfig
 from sweep.claims import Launch
 from sweep.ending import ended_in_good_order
+from sweep.placing import Placing
 from sweep.queue import TrialQueue
 from sweep.record import EpochRecord, FailureKind, WantedTrial
 from sweep.resources import Cluster, Share
@@ -74,6 +75,7 @@ def launch(
         # A config as text: its values Tune would copy, flatten and keep, several times for each trial.
         return {**asdict(assignment), "config": json.dumps(trial.config)}
 
+    placing = Placing(queue.say)
     # So many wait besides those that run, so that a node that joins finds work, however many join. A limit on all that
     # are under way would be that of the cluster as it was at first.
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(3 * where.most_slots)
@@ -83,7 +85,7 @@ def launch(
                 _on_a_worker(work, corpora.loaded if where.is_joined else {}), lambda assigned: assigned["share"]
             ),
             tune_config=tune.TuneConfig(
-                search_alg=_Handout(queue, this, assign),
+                search_alg=_Handout(queue, this, placing, assign),
                 num_samples=-1,
                 reuse_actors=True,
                 trial_name_creator=lambda trial: trial.config["key"][:12],
@@ -95,7 +97,7 @@ def launch(
                 verbose=0,
                 # A lost worker is our queue's to retry, with its back-off.
                 failure_config=tune.FailureConfig(max_failures=0),
-                callbacks=[_Relay(queue)],
+                callbacks=[_Relay(queue, placing)],
                 stop=_Judge(queue),
             ),
         )
@@ -122,10 +124,17 @@ def _on_a_worker(work: Work, corpora: Mapping[CorpusConfig, Corpus]) -> Callable
 class _Handout(Searcher):  # type: ignore[misc]  # ray is untyped
     """The queue as Tune sees it: a search algorithm that suggests each waiting trial once."""
 
-    def __init__(self, queue: TrialQueue[Any], this: Launch, assign: Callable[[WantedTrial, bool], Mapping[str, Any]]):
+    def __init__(
+        self,
+        queue: TrialQueue[Any],
+        this: Launch,
+        placing: Placing,
+        assign: Callable[[WantedTrial, bool], Mapping[str, Any]],
+    ):
         super().__init__()
         self._queue = queue
         self._this = this
+        self._placing = placing
         self._assign = assign
 
     def __getstate__(self) -> dict[str, Any]:
@@ -136,7 +145,10 @@ class _Handout(Searcher):  # type: ignore[misc]  # ray is untyped
         if self._this.stop.is_set() or self._queue.is_over:
             return Searcher.FINISHED
         found = self._queue.next()
-        return None if found is None else self._assign(*found)
+        if found is None:
+            return None
+        self._placing.handed_out(found[0].key)
+        return self._assign(*found)
 
     def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
         """Nothing to learn here: the queue is told by the relay."""
@@ -169,19 +181,26 @@ class _Judge(tune.Stopper):  # type: ignore[misc]  # ray is untyped
 class _Relay(tune.Callback):  # type: ignore[misc]  # ray is untyped
     """Tune's events as the queue's."""
 
-    def __init__(self, queue: TrialQueue[Any]):
+    def __init__(self, queue: TrialQueue[Any], placing: Placing):
         self._queue = queue
+        self._placing = placing
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
 
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        self._placing.look()
+
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._placing.started(trial.config["key"])
         self._queue.started(trial.config["key"])
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._placing.left(trial.config["key"])
         self._queue.ended(trial.config["key"])
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._placing.left(trial.config["key"])
         cause = _error_text(trial)
         kind: FailureKind = "out-of-memory" if "OutOfMemoryError" in cause else "worker-lost"
         self._queue.lost(trial.config["key"], kind, cause, _host(trial))
