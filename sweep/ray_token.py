@@ -27,6 +27,7 @@ def refuse_open(address: str) -> None:
             asked,
             env={**without, "RAY_AUTH_MODE": "disabled"},
             capture_output=True,
+            text=True,
             timeout=ANSWER_SECONDS,
             check=False,
         )
@@ -39,6 +40,11 @@ def refuse_open(address: str) -> None:
         raise ValueError(
             f"the Ray cluster at {address} takes commands from everybody who can reach it; to turn its token on, "
             f"{TURN_ON}"
+        )
+    if "AuthenticationError" not in done.stderr:
+        last = done.stderr.strip().rpartition("\n")[2]
+        raise ValueError(
+            f"the Ray cluster at {address} does not say whether it asks for a token ({last or 'no answer'}); try again"
         )
 
 
