@@ -159,7 +159,7 @@ def open_mirror(
     _warn(console, mirror.open())
     try:
         others = {trial.key: trial for _, trial in searched(store, record)}
-        for key, result in store.results([*done, *others]).items():
+        for key, result in store.brief_results([*done, *others]).items():
             mirror.finished(record.wanted.get(key) or others[key], result, can_wait=True)
         for key, evaluation in evaluations_of(record, store).items():
             mirror.evaluated(record.wanted[key], evaluation)

@@ -112,11 +112,15 @@ class Experiment:
         self._log(self._trials[trial.key], trial, [record])
 
     def finish(self, trial: WantedTrial, result: TrialResult) -> None:
-        """Complete the run: whole history, metrics of the best epoch, corpus, artifacts; its status comes last."""
+        """Complete the run: whole history, metrics of the best epoch, corpus, artifacts; its status comes last.
+
+        result: a brief one will do.
+        """
         run = self._run(trial, _milliseconds(result.started))
         if run.status == "FINISHED":
             self._log(run, trial)
             return
+        result = result if result.history else self._store.result(trial.key)
         self._forget_end(run)
         tags = {"best_epoch": str(result.best_epoch), **{f"on.{k}": v for k, v in result.environment.items()}}
         final = _points(values.final_metrics(result), result.finished, result.best_epoch)

@@ -283,6 +283,15 @@ def test_what_was_measured_later_is_on_the_run_and_in_the_summary(store: Path) -
     assert len([each for each in runs.values() if "sweep.trial_key" in each.data.tags]) == 2
 
 
+def test_of_what_was_done_before_the_history_is_read_when_it_is_written(store: Path) -> None:
+    """Those of thousands would be most of what a launch holds."""
+    (folder_of(store, FIRST) / "result.json").write_text(result_of(FIRST).to_json())
+    mirror = opened(store)
+    mirror.finished(FIRST, replace(result_of(FIRST), history=()), can_wait=True)
+    assert mirror.close() is None
+    assert [step for step, _, _ in points(store, FIRST, "valid/nll")] == [1, 2, 3]
+
+
 def test_long_histories_and_large_configs_take_several_calls(store: Path) -> None:
     config = {"model": {f"field{n}": n for n in range(150)}}
     mirror = opened(store)
