@@ -1,5 +1,7 @@
 """The command line. A user's mistake is one sentence on standard error and exit code 2; `--json` prints data."""
 
+import atexit
+import gc
 import io
 import sys
 import warnings
@@ -93,6 +95,8 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # tables hold ± and †, which the locale of a batch job may lack
             stream.reconfigure(encoding="utf-8")
+    # As it ends, an interpreter looks for cycles in all that Ray, MLflow and PyTorch have made: up to two seconds.
+    atexit.register(gc.freeze)
     with told():
         app()
 

@@ -21,7 +21,7 @@ def test_a_sweep_in_a_bucket_is_killed_and_goes_on(
 ) -> None:
     sweep = Sweep(tmp_path / "chaos", chaos_corpora, location=s3.new_bucket() + "/results")
     with ended(sweep.start()) as process:
-        wait_for(lambda: sweep.progress() > 3, every=1.0)
+        wait_for(lambda: sweep.progress() > 3, every=0.3)
         kill(process)
     sweep.finish()
     undisturbed.check(sweep)

@@ -1,4 +1,4 @@
-"""The cluster of `three_nodes.py` as a test has it: started and ended, and told which nodes join and die."""
+"""The cluster of `cluster.py` as a test has it: started and ended, and told which nodes join and die."""
 
 import os
 import secrets
@@ -41,10 +41,12 @@ def without_folders(*folders: Path) -> list[str]:
 
 
 @contextmanager
-def three_nodes(mode: str = "token", before: Sequence[str] = (), last: Sequence[str] = ()) -> Iterator[Nodes]:
-    """before: what the nodes are started by. last: the last one's environment."""
+def cluster_of(
+    trainers: int, mode: str = "token", before: Sequence[str] = (), last: Sequence[str] = ()
+) -> Iterator[Nodes]:
+    """A head, and so many nodes that train. before: what they are started by. last: the last one's environment."""
     program = subprocess.Popen(
-        [*before, sys.executable, str(Path(__file__).with_name("three_nodes.py")), *last],
+        [*before, sys.executable, str(Path(__file__).with_name("cluster.py")), str(trainers), *last],
         env={**os.environ, **TOKEN, "RAY_AUTH_MODE": mode},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

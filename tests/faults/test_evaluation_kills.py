@@ -19,6 +19,7 @@ from sweep.run import write_tables
 from sweep.store import TrialStore
 from sweep.tracking import KEY, Experiment
 from tests.faults.chaos import SWEEP, Undisturbed, ended, kill, runs, wait_for
+from tests.here import sweep_here
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 DRAWS = 2000
@@ -74,11 +75,12 @@ def test_killed_half_way_it_continues_and_twice_it_does_nothing(
 
     before = {key: evaluations.trial(key).read("result.json") for key in keys}
     tables = store.sweep("chaos").read("table.json")
-    assert command(store, chaos_corpora).wait(timeout=240) == 0, said(store)
-    assert f"{len(keys)} evaluated" in said(store)
+    own = {"SWEEP_RESULTS": str(store.location), "SWEEP_CORPORA": str(chaos_corpora)}
+    again = sweep_here("evaluate", "chaos", folder=tmp_path, environment=own)
+    assert f"{len(keys)} evaluated" in again.stderr
     assert {key: evaluations.trial(key).read("result.json") for key in keys} == before
     assert store.sweep("chaos").read("table.json") == tables
-    assert "IW ≤" in said(store)
+    assert "IW ≤" in again.stdout
     assert store.launches.names() == set()
 
 

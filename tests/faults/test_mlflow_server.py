@@ -37,7 +37,7 @@ pytestmark = [
     pytest.mark.timeout(600),
     pytest.mark.skipif(bool(MISSING), reason=f"MLflow's server on PostgreSQL needs {MISSING}"),
 ]
-EPOCHS = 40
+EPOCHS = 30
 AWAY = 2.0
 """Seconds between a kill and the start after it."""
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.chaos import Sweep, ended
-from tests.faults.nodes import TOKEN, Nodes, three_nodes, without_folders
+from tests.faults.nodes import TOKEN, Nodes, cluster_of, without_folders
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -32,7 +32,7 @@ def refused(sweep: Sweep, nodes: Nodes) -> str:
 
 
 def test_a_cluster_that_asks_nobody_for_a_token_is_refused(sweep: Sweep) -> None:
-    with three_nodes(mode="disabled") as nodes:
+    with cluster_of(0, mode="disabled") as nodes:
         sentence = refused(sweep, nodes)
     assert f"the Ray cluster at {sweep.address} takes commands from everybody who can reach it" in sentence
     assert "RAY_AUTH_MODE=token" in sentence
@@ -45,7 +45,7 @@ def test_nodes_that_do_not_share_the_store_are_refused(sweep: Sweep, tmp_path: P
     results.mkdir()
     if not (without := without_folders(results)):
         pytest.skip("needs the right to mount a disk: run as root")
-    with three_nodes(before=without) as nodes:
+    with cluster_of(1, before=without) as nodes:
         sentence = refused(sweep, nodes)
     assert f"it cannot use {results}" in sentence
     assert "results need a place that all nodes share" in sentence
@@ -56,7 +56,7 @@ def test_a_node_with_other_software_is_refused_and_the_doctor_says_so_too(sweep:
     other.mkdir(parents=True)
     (other / "METADATA").write_text("Metadata-Version: 2.1\nName: torch\nVersion: 2.0.0\n")
     path = os.pathsep.join(filter(None, (str(other.parent), os.environ.get("PYTHONPATH"))))
-    with three_nodes(last=[f"PYTHONPATH={path}"]) as nodes:
+    with cluster_of(2, last=[f"PYTHONPATH={path}"]) as nodes:
         # Beside the sweep, for most of what both take is imports.
         doctor = subprocess.Popen(
             [*sweep.command("doctor"), "--address", nodes.address],

@@ -11,7 +11,7 @@ import pytest
 from sweep.spec import SweepSpec
 from tests.contracts.test_extension import ROOT
 from tests.faults.chaos import Sweep, Undisturbed, ended, wait_for, write_spec
-from tests.faults.nodes import TOKEN, Nodes, three_nodes, without_folders
+from tests.faults.nodes import TOKEN, Nodes, cluster_of, without_folders
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 @pytest.fixture(scope="module")
 def nodes(chaos_corpora: Path) -> Iterator[Nodes]:
     """One cluster for all: each test leaves it with as many nodes as it found. The nodes have no such corpora."""
-    with three_nodes(before=without_folders(chaos_corpora)) as found:
+    with cluster_of(2, before=without_folders(chaos_corpora)) as found:
         yield found
 
 
