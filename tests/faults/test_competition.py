@@ -13,7 +13,7 @@ from sweep.config import TrialConfig, trial_key
 from sweep.store import TrialStore
 from tests.faults.chaos import EPOCHS, SMALL, Sweep, ended, wait_for
 
-PROCESSES, TRIALS = 8, 100
+PROCESSES, TRIALS = 8, 200
 WANT = """
 import json, os, sys, time
 from pathlib import Path
@@ -49,7 +49,7 @@ print(json.dumps(trained))
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_eight_processes_train_each_of_100_trials_once(lines_corpus: Path, tmp_path: Path) -> None:
+def test_eight_processes_train_each_of_200_trials_once(lines_corpus: Path, tmp_path: Path) -> None:
     ready = tmp_path / "ready"
     ready.mkdir()
     arguments = [str(ready), json.dumps(SMALL), str(TRIALS)]

@@ -254,7 +254,7 @@ def test_doctor_says_of_a_cluster_that_it_cannot_be_joined_and_all_else(
     assert ("good", "storage") in {(each.grade, each.subject) for each in findings}
 
 
-SYNCED = 40
+SYNCED = 100
 
 
 def shown(uri: str) -> dict[str, object]:
@@ -279,7 +279,7 @@ def shown(uri: str) -> dict[str, object]:
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_sync_into_an_empty_mlflow_equals_the_live_mirror(tmp_path: Path, lines_corpus: Path) -> None:
-    """Run by run and point by point, after 40 trials; a second time adds nothing; a deleted database comes back."""
+    """Run by run and point by point, after 100 trials; a second time adds nothing; a deleted database comes back."""
     (tmp_path / "tiny.yaml").write_text(SPEC.replace("    hungry: {model: {kind: lstm_lm, hidden_dim: 300000}}\n", ""))
     record = make_plan(SweepSpec.load(str(tmp_path / "tiny.yaml"), [f"seeds={SYNCED // 2}"]), lines_corpus).record
     store = TrialStore(tmp_path / "results")
