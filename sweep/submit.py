@@ -22,8 +22,8 @@ from sweep.store import TrialStore
 from sweep.submission import allow_submissions, ending
 from sweep.target import Job, Target
 
-ASKED, LOOKED = 5.0, 30.0
-"""Seconds between two questions to the target, and between two looks into the store."""
+FIRST_ASKED, ASKED, LOOKED = 0.5, 5.0, 30.0
+"""Seconds between two questions to the target, at first and as time goes on, and between two looks into the store."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def wait(request: Request, job: Job, handle: str, target: Target, say: Callable[
 
     A target or a store that cannot be reached is asked again, for as long as it takes.
     """
-    store, last, looked = request.store, "", -math.inf
+    store, last, looked, pause = request.store, "", -math.inf, min(FIRST_ASKED, ASKED)
     while True:
         line = last
         try:
@@ -93,7 +93,8 @@ def wait(request: Request, job: Job, handle: str, target: Target, say: Callable[
         if line != last:
             say(line)
             last = line
-        time.sleep(ASKED)
+        time.sleep(pause)
+        pause = min(1.1 * pause, ASKED)
     found = ending(store, request.record.name, job.id)
     if found is not None:
         return found.code, found.sentence
