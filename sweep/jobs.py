@@ -10,6 +10,7 @@
 
 import json
 import logging
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -213,9 +214,11 @@ class AttemptLog(logging.Handler):
     def __init__(self, attempt: Attempt):
         super().__init__()
         self._attempt = attempt
+        self._thread = threading.get_ident()
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._attempt.log(self.format(record))
+        if record.thread == self._thread:  # in another one, another trial runs
+            self._attempt.log(self.format(record))
 
 
 def each(ask: Callable[[str], _Value], keys: Iterable[str]) -> dict[str, _Value]:

@@ -10,8 +10,8 @@ import os
 import signal
 import socket
 import tempfile
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
@@ -34,6 +34,7 @@ from sweep.queue import TrialQueue
 from sweep.record import EpochRecord, FailureKind, WantedTrial
 from sweep.resources import Cluster, Share
 from sweep.store import TrialStore
+from sweep.together import Told, together
 from sweep.weight import Corpora
 from sweep.work import Assignment, Work, train
 
@@ -55,27 +56,44 @@ def launch(
     this: Launch,
     grace_seconds: float,
     work: Work = train,
-    share_of: Callable[[str], Share] | None = None,
+    share_of: Callable[[Sequence[str]], Share | None] | None = None,
 ) -> None:
     """Work through a queue on the cluster; returns when nothing runs any more. What came of it is in the store.
 
     Ctrl-C, SIGTERM or a request to stop ends it in good order: no trial is started, and those that run have
     `grace_seconds` to leave a checkpoint. A second signal ends it at once.
     corpora: of all that is in the queue, loaded; the nodes of a cluster that was joined get them from here.
-    share_of: what a trial, by its key, takes of a node; that of an unmeasured one by default.
+    share_of: what trials, by their keys, take of a node in one process, or None where they are not to share one; what
+    unmeasured ones take by default.
     """
 
-    def assign(trial: WantedTrial, alone: bool) -> dict[str, Any]:
-        share = share_of(trial.key) if share_of else where.unmeasured
-        # Absolute paths: a worker may have another working directory.
-        assignment = Assignment(
-            trial.key, {}, str(store.files), str(corpora.folder.absolute()), this.id,
-            where.resources.threads, asdict(where.alone(share) if alone else share),
-        )  # fmt: skip
-        # A config as text: its values Tune would copy, flatten and keep, several times for each trial.
-        return {**asdict(assignment), "config": json.dumps(trial.config)}
+    def share(trials: Sequence[WantedTrial]) -> Share | None:
+        keys = [trial.key for trial in trials]
+        return share_of(keys) if share_of else where.share_together([None for _ in keys])
 
-    placing = Placing(queue.say)
+    def next_trials() -> Mapping[str, Any] | None:
+        """What a worker is given to do, if anything is to be done now."""
+        found = queue.next()
+        if found is None:
+            return None
+        first, alone = found
+        trials = [first]
+        while not alone and (more := queue.next_beside(lambda trial: share([*trials, trial]) is not None)):
+            trials.append(more)
+        taken = share(trials)
+        assert taken is not None
+        # Absolute paths: a worker may have another working directory.
+        common = {"results": str(store.files), "corpora": str(corpora.folder.absolute()), "launch": this.id}
+        # Configs as text: their values Tune would copy, flatten and keep, several times for each trial.
+        return {
+            **common,
+            "threads": where.resources.threads,
+            "share": asdict(where.alone(taken) if alone else taken),
+            "keys": [trial.key for trial in trials],
+            "configs": json.dumps([trial.config for trial in trials]),
+        }
+
+    placing, running = Placing(queue.say), dict[str, list[str]]()
     # So many wait besides those that run, so that a node that joins finds work, however many join. A limit on all that
     # are under way would be that of the cluster as it was at first.
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(3 * where.most_slots)
@@ -85,11 +103,11 @@ def launch(
                 _on_a_worker(work, corpora.loaded if where.is_joined else {}), lambda assigned: assigned["share"]
             ),
             tune_config=tune.TuneConfig(
-                search_alg=_Handout(queue, this, placing, assign),
+                search_alg=_Handout(queue, this, placing, next_trials),
                 num_samples=-1,
                 reuse_actors=True,
-                trial_name_creator=lambda trial: trial.config["key"][:12],
-                trial_dirname_creator=lambda trial: f"{trial.config['key'][:12]}-{trial.trial_id}",
+                trial_name_creator=lambda trial: trial.config["keys"][0][:12],
+                trial_dirname_creator=lambda trial: f"{trial.config['keys'][0][:12]}-{trial.trial_id}",
             ),
             run_config=tune.RunConfig(
                 name="trials",
@@ -97,8 +115,8 @@ def launch(
                 verbose=0,
                 # A lost worker is our queue's to retry, with its back-off.
                 failure_config=tune.FailureConfig(max_failures=0),
-                callbacks=[_Relay(queue, placing)],
-                stop=_Judge(queue),
+                callbacks=[_Relay(queue, placing, running)],
+                stop=_Judge(queue, running),
             ),
         )
         # SIGUSR1 is Tune's own way to end; its and Ray's handlers of the others lose the exit code.
@@ -112,13 +130,27 @@ def _on_a_worker(work: Work, corpora: Mapping[CorpusConfig, Corpus]) -> Callable
 
     def trainable(assigned: Mapping[str, Any], shipped: Mapping[CorpusConfig, Corpus]) -> None:
         device = "cuda" if torch.cuda.is_available() and ray.get_gpu_ids() else "cpu"
-        assignment = Assignment(**{**assigned, "config": json.loads(assigned["config"])})
+        common = {name: value for name, value in assigned.items() if name not in ("keys", "configs")}
         if shipped:
-            assignment = replace(assignment, corpora=str(place(shipped)))
-        work(assignment, device, lambda record: tune.report({"epoch": asdict(record)}))
+            common["corpora"] = str(place(shipped))
+        jobs = zip(assigned["keys"], json.loads(assigned["configs"]), strict=True)
+        assignments = [Assignment(key=key, config=config, **common) for key, config in jobs]
+        if len(assignments) == 1:
+            # A report does not come back from an epoch after which it is not to go on.
+            work(assignments[0], device, lambda record: tune.report(_told(Told(assignments[0].key, record))))
+        else:
+            for told in together(assignments, device, work):
+                tune.report(_told(told))
+        if device == "cuda":
+            torch.cuda.empty_cache()  # what comes next may be another process's
 
     # By Ray's store of objects, which takes them to a node once, however many workers are there.
     return cast(Callable[[Mapping[str, Any]], None], tune.with_parameters(trainable, shipped=dict(corpora)))
+
+
+def _told(told: Told) -> dict[str, Any]:
+    """As Tune passes it on."""
+    return {"told": asdict(told)}
 
 
 class _Handout(Searcher):  # type: ignore[misc]  # ray is untyped
@@ -129,13 +161,13 @@ class _Handout(Searcher):  # type: ignore[misc]  # ray is untyped
         queue: TrialQueue[Any],
         this: Launch,
         placing: Placing,
-        assign: Callable[[WantedTrial, bool], Mapping[str, Any]],
+        next_trials: Callable[[], Mapping[str, Any] | None],
     ):
         super().__init__()
         self._queue = queue
         self._this = this
         self._placing = placing
-        self._assign = assign
+        self._next_trials = next_trials
 
     def __getstate__(self) -> dict[str, Any]:
         # Tune pickles its searcher for a restore that is never made; the queue's observers hold threads.
@@ -144,11 +176,10 @@ class _Handout(Searcher):  # type: ignore[misc]  # ray is untyped
     def suggest(self, trial_id: str) -> Any:
         if self._this.stop.is_set() or self._queue.is_over:
             return Searcher.FINISHED
-        found = self._queue.next()
-        if found is None:
-            return None
-        self._placing.handed_out(found[0].key)
-        return self._assign(*found)
+        found = self._next_trials()
+        if found is not None:
+            self._placing.handed_out(found["keys"][0])
+        return found
 
     def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
         """Nothing to learn here: the queue is told by the relay."""
@@ -161,29 +192,42 @@ class _Handout(Searcher):  # type: ignore[misc]  # ray is untyped
 
 
 class _Judge(tune.Stopper):  # type: ignore[misc]  # ray is untyped
-    """The queue as Tune asks it, at each epoch, whether a trial is to stop."""
+    """The queue as Tune asks it, at each epoch, whether a trial is to stop. Those that share a process go on.
 
-    def __init__(self, queue: TrialQueue[Any]):
+    running: of each worker, by the id of its trial of Tune's, the keys of those that have not ended.
+    """
+
+    def __init__(self, queue: TrialQueue[Any], running: dict[str, list[str]]):
         self._queue = queue
+        self._running = running
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
 
     def __call__(self, trial_id: str, result: Any) -> bool:
-        if "epoch" not in result or result.get("done"):  # the last one comes again when the trial has ended
+        if "told" not in result or result.get("done"):  # the last one comes again when the worker has ended
             return False
-        return not self._queue.epoch(result["config"]["key"], EpochRecord(**result["epoch"]))
+        key, epoch, cause = (result["told"][name] for name in ("key", "epoch", "cause"))
+        if epoch is not None:
+            return not self._queue.epoch(key, EpochRecord(**epoch)) and len(result["config"]["keys"]) == 1
+        self._running[trial_id].remove(key)
+        if cause:
+            self._queue.lost(key, _kind(cause), cause, str(result["hostname"]))
+        else:
+            self._queue.ended(key)
+        return False
 
     def stop_all(self) -> bool:
         return False
 
 
 class _Relay(tune.Callback):  # type: ignore[misc]  # ray is untyped
-    """Tune's events as the queue's."""
+    """Tune's events as the queue's. running: as the judge has it."""
 
-    def __init__(self, queue: TrialQueue[Any], placing: Placing):
+    def __init__(self, queue: TrialQueue[Any], placing: Placing, running: dict[str, list[str]]):
         self._queue = queue
         self._placing = placing
+        self._running = running
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
@@ -192,18 +236,28 @@ class _Relay(tune.Callback):  # type: ignore[misc]  # ray is untyped
         self._placing.look()
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._placing.started(trial.config["key"])
-        self._queue.started(trial.config["key"])
+        self._placing.started(trial.config["keys"][0])
+        self._running[trial.trial_id] = list(trial.config["keys"])
+        for key in trial.config["keys"]:
+            self._queue.started(key)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._placing.left(trial.config["key"])
-        self._queue.ended(trial.config["key"])
+        for key in self._leave(trial):
+            self._queue.ended(key)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._placing.left(trial.config["key"])
         cause = _error_text(trial)
-        kind: FailureKind = "out-of-memory" if "OutOfMemoryError" in cause else "worker-lost"
-        self._queue.lost(trial.config["key"], kind, cause, _host(trial))
+        for key in self._leave(trial):
+            self._queue.lost(key, _kind(cause), cause, _host(trial))
+
+    def _leave(self, trial: Any) -> list[str]:
+        """Its keys that have not ended by themselves."""
+        self._placing.left(trial.config["keys"][0])
+        return self._running.pop(trial.trial_id, trial.config["keys"])
+
+
+def _kind(cause: str) -> FailureKind:
+    return "out-of-memory" if "OutOfMemoryError" in cause else "worker-lost"
 
 
 def _host(trial: Any) -> str:

@@ -60,6 +60,10 @@ def guarded(attempt: Attempt, epoch: Callable[[], int]) -> Iterator[None]:
         raise
     except SupersededError:
         raise
+    except torch.AcceleratorError:  # after which nothing runs on the GPU in this process: it is the worker that is lost
+        with suppress(OSError):
+            attempt.give_up()
+        raise
     except Exception as error:
         if isinstance(error, OSError):  # of the store, which may be back in a moment: no failure of the trial
             with suppress(OSError):

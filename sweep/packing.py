@@ -1,6 +1,6 @@
 """Before a training: what trials of each shape take, measured where nobody has yet, so that they can be packed."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from rich.console import Console
 
@@ -11,7 +11,7 @@ from sweep.probe import Probe, probe_key
 from sweep.progress import Progress
 from sweep.queue import TrialQueue
 from sweep.record import StudyPlan, WantedTrial
-from sweep.resources import Cluster
+from sweep.resources import Cluster, Share
 from sweep.store import TrialStore
 from sweep.weight import weight_of
 
@@ -49,8 +49,13 @@ def probe_shapes(
         console.print(f"{len(left)} shapes of trial are measured first, a few steps of each")
         with Progress(left, {trial.key: 1.0 for trial in left}, console, _described, room="probes") as progress:
             queue = TrialQueue(left, store.probes, plan.fields.retry, [progress], this.id, lambda key: BYTES_NEEDED)
-            launch(queue, store, plan.corpora, where, this, plan.fields.grace_seconds, probe)
+            launch(queue, store, plan.corpora, where, this, plan.fields.grace_seconds, probe, _by_itself(where))
     learn(plan, store, where.device, wanted)
+
+
+def _by_itself(where: Cluster) -> Callable[[Sequence[str]], Share | None]:
+    """What is measured has nobody beside it in its process."""
+    return lambda keys: where.unmeasured if len(keys) == 1 else None
 
 
 def _wanted(

@@ -55,15 +55,30 @@ class TrialQueue(Generic[Record]):
     def next(self) -> tuple[WantedTrial, bool] | None:
         """The next trial to start, and whether it is to be alone on its device; None when none is to start now."""
         self._take_more()
+        turn = self._next_free()
+        return None if turn is None else (turn.trial, turn.alone)
+
+    def next_beside(self, fits: Callable[[WantedTrial], bool]) -> WantedTrial | None:
+        """The next trial, to start with one that was just handed out; None when that is none that may, or that fits.
+
+        What a search has suggested may not: it can be ended before the others.
+        """
+        turn = self._next_free(lambda turn: not turn.alone and not turn.is_suggested and fits(turn.trial))
+        return None if turn is None else turn.trial
+
+    def _next_free(self, suits: Callable[[Turn], bool] = lambda turn: True) -> Turn | None:
+        """The first that can start, if it suits; it is then under way."""
         for _ in range(len(self._waiting)):
             turn = self._waiting.take()
             if turn.not_before > time.monotonic():
                 self._waiting.put(turn)
                 continue
-            if not self._is_free(turn):
-                continue
-            self._under_way[turn.trial.key] = turn
-            return turn.trial, turn.alone
+            if not suits(turn):
+                self._waiting.put_first([turn])
+                return None
+            if self._is_free(turn):
+                self._under_way[turn.trial.key] = turn
+                return turn
         return None
 
     def started(self, key: str) -> None:
@@ -139,7 +154,7 @@ class TrialQueue(Generic[Record]):
 
     def _take_more(self) -> None:
         try:
-            self._waiting.put_first(turns_of(self._source.more(), self._store))
+            self._waiting.put_first(turns_of(self._source.more(), self._store, are_suggested=True))
         except OSError as error:
             self._say_away(error)
 

@@ -5,7 +5,15 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, NonNegativeFloat, PositiveFloat, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
 
 from model.host import GPU_CONTEXT
 from sweep.probe import Probe
@@ -19,6 +27,8 @@ GRAIN = 256 * 2**20
 """Bytes to which a claim on a node's memory is rounded: a worker is kept for trials that claim the same."""
 MOST_ON_A_GPU = 8
 """Trials of one GPU: by then its time is used up, and each more has a context of CUDA's own."""
+MOST_TOGETHER = 20
+"""Trials of one process. Not measured."""
 SHARES = 10_000
 """Ray counts GPUs in parts of so many; a share that is rounded up to one would leave room for one trial fewer."""
 
@@ -28,6 +38,8 @@ class Resources(BaseModel):
 
     cpu: cores, and threads. gpu: a share of a GPU, or `auto`: one when the cluster has any, else none; with `probe`, as
     much as its memory needs. probe: have a few steps of each shape of trial measured before the first is trained.
+    together: how many trials share a process at the most. `auto`: as many as a GPU has memory for, where each was
+    probed, and else one: on a CPU trials of one process would get in each other's way.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -35,6 +47,7 @@ class Resources(BaseModel):
     cpu: PositiveFloat = 1.0
     gpu: NonNegativeFloat | Literal["auto"] = "auto"
     probe: bool = False
+    together: PositiveInt | Literal["auto"] = "auto"
 
     @model_validator(mode="before")
     @classmethod
@@ -129,8 +142,33 @@ class Cluster:
         gpu = share.gpu
         if self.resources.gpu == "auto" and probe.gpu_bytes:
             gpu = gpu_share(probe.gpu_bytes, probe.gpu_total)
-        most = max(node.memory for node in self.nodes if share.times_in(node))
-        return Share(share.cpu, gpu, min(host_memory(probe.host_bytes), most))
+        return Share(share.cpu, gpu, min(host_memory(probe.host_bytes), self._most_memory))
+
+    def share_together(self, probes: Sequence[Probe | None]) -> Share | None:
+        """Of trials that share a process; None where they are not to. probes: as above, of each.
+
+        They take the same cores in turn, and one GPU.
+        """
+        if len(probes) == 1:
+            return self.share_of(probes[0])
+        each, known = self.unmeasured, [probe for probe in probes if probe is not None and probe.gpu_bytes]
+        is_known = len(known) == len(probes) and self.resources.gpu == "auto"
+        most = self.resources.together if self.resources.together != "auto" else MOST_TOGETHER if is_known else 1
+        if len(probes) > most or each.gpu > 1:
+            return None
+        gpu = min(1.0, len(probes) * each.gpu)
+        if is_known:
+            needed, total = sum(probe.gpu_bytes for probe in known), min(probe.gpu_total for probe in known)
+            if MARGIN * needed + GPU_CONTEXT > total:
+                return None
+            gpu = gpu_share(needed, total)
+        memory = sum(host_memory(probe.host_bytes) for probe in probes if probe is not None)
+        return Share(each.cpu, gpu, float(memory)) if memory <= self._most_memory else None
+
+    @property
+    def _most_memory(self) -> float:
+        """Of a node that takes a trial."""
+        return max(node.memory for node in self.nodes if self.unmeasured.times_in(node))
 
     def alone(self, share: Share) -> Share:
         """As much as keeps all other trials away from its device; on a CPU, from the node with the most memory."""

@@ -209,8 +209,8 @@ def _train(
         observers = [progress, *others]
         queue = TrialQueue(trials, store, fields.retry, observers, this.id, plan.bytes_needed, search)
 
-        def share_of(key: str) -> Share:
-            return where.share_of(plan.costs.probe(key))
+        def share_of(keys: Sequence[str]) -> Share | None:
+            return where.share_together([plan.costs.probe(key) for key in keys])
 
         launch(queue, store, plan.corpora, where, this, fields.grace_seconds, share_of=share_of)
 

@@ -14,11 +14,12 @@ class Turn:
     """A trial on its way through a launch. losses, shortages: failed tries in a row, of each kind that is retried.
 
     at: (epoch, step) of its checkpoint when its worker was last lost. known: the failure that is to be retried; while
-    the store has that one, nobody has tried again.
+    the store has that one, nobody has tried again. is_suggested: by a search, which may have seen enough of it early.
     """
 
     trial: WantedTrial
     known: TrialFailure | None
+    is_suggested: bool = False
     not_before: float = 0.0
     losses: int = 0
     shortages: int = 0
@@ -59,9 +60,9 @@ class Waiting:
         return turn
 
 
-def turns_of(trials: Iterable[WantedTrial], store: Jobs[Any]) -> list[Turn]:
+def turns_of(trials: Iterable[WantedTrial], store: Jobs[Any], *, are_suggested: bool = False) -> list[Turn]:
     """A first turn each. Raises OSError when the store cannot be reached."""
     given = list(trials)
     states = store.states(trial.key for trial in given)
     failures = {key: store.failure(key) for key, state in states.items() if state == "failed"}
-    return [Turn(trial, failures.get(trial.key)) for trial in given]
+    return [Turn(trial, failures.get(trial.key), are_suggested) for trial in given]

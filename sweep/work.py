@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from model import host
 from sweep.claims import TakenError, watched_stop
 from sweep.config import TrialConfig
@@ -92,5 +90,3 @@ def _as_asked(assignment: Assignment, device: str, work: _Job) -> None:
             return
         with contextlib.suppress(TrialFailedError, SupersededError, TakenError, StoppedError, NoRoomError):
             work(store, Right(assignment.launch, stop))
-    if device == "cuda":
-        torch.cuda.empty_cache()  # the next trial may be another process's
