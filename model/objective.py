@@ -1,7 +1,7 @@
 """Objectives: the one place where the terms of a bound become a loss."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 from pydantic import BaseModel, ConfigDict
@@ -25,16 +25,24 @@ class Objective(BaseModel, ABC):
 
     def at(self, epoch: float, beta: float) -> Loss:
         """The loss after `epoch` epochs of training, at KL weight `beta`."""
+        return self.given(beta, self.moment(epoch, beta))
+
+    def moment(self, epoch: float, beta: float) -> tuple[float, ...]:
+        """All numbers of the loss that change as training goes on, after `epoch` epochs, at KL weight `beta`."""
+        return (beta,)
+
+    def given(self, beta: float, moment: Iterable[float | Tensor]) -> Loss:
+        """The loss at a moment, whose numbers may be scalar float32 tensors: what they hold when it is computed."""
 
         def loss(model: TextModel, tokens: Tensor, noise: Tensor, generator: torch.Generator) -> tuple[Tensor, Bound]:
-            value, bound = self.loss(model.weighing(beta), tokens, noise, generator, epoch, beta)
+            value, bound = self.loss(model.weighing(beta), tokens, noise, generator, *moment)
             return value if bound.beside is None else value + bound.beside.mean(), bound
 
         return loss
 
     @abstractmethod
     def loss(
-        self, model: TextModel, tokens: Tensor, noise: Tensor, generator: torch.Generator, epoch: float, beta: float
+        self, model: TextModel, tokens: Tensor, noise: Tensor, generator: torch.Generator, *moment: float | Tensor
     ) -> tuple[Tensor, Bound]:
         """As `Loss` says: summed over the tokens of a sentence and averaged over sentences.
 

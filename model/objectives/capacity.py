@@ -14,12 +14,16 @@ class Config(Objective):
     # What a nat away from the target costs, times the schedule's weight.
     gamma: PositiveFloat = Field(1.0, json_schema_extra={"in_shape": False})
 
+    def moment(self, epoch: float, beta: float) -> tuple[float, ...]:
+        return beta * self.gamma, self.target(epoch)
+
     def loss(
-        self, model: TextModel, tokens: Tensor, noise: Tensor, generator: torch.Generator, epoch: float, beta: float
+        self, model: TextModel, tokens: Tensor, noise: Tensor, generator: torch.Generator, *moment: float | Tensor
     ) -> tuple[Tensor, Bound]:
+        price, target = moment
         bound = bound_of(model, tokens, noise, generator)
-        away = (bound.charged.sum(dim=1).mean() - self.target(epoch)).abs()
-        return bound.rec.mean() + beta * self.gamma * away, bound
+        away = (bound.charged.sum(dim=1).mean() - target).abs()
+        return bound.rec.mean() + price * away, bound
 
     def target(self, epoch: float) -> float:
         return self.nats * min(1.0, epoch / self.epochs)

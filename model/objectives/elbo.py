@@ -9,8 +9,9 @@ from model.objective import Objective, bound_of
 
 class Config(Objective):
     def loss(
-        self, model: TextModel, tokens: Tensor, noise: Tensor, generator: torch.Generator, epoch: float, beta: float
+        self, model: TextModel, tokens: Tensor, noise: Tensor, generator: torch.Generator, *moment: float | Tensor
     ) -> tuple[Tensor, Bound]:
+        [beta] = moment
         bound = bound_of(model, tokens, noise, generator)
         return (bound.rec + beta * bound.charged.sum(dim=1)).mean(), bound
 

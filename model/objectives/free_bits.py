@@ -19,8 +19,9 @@ class Config(Objective):
     by_sentence: bool = False
 
     def loss(
-        self, model: TextModel, tokens: Tensor, noise: Tensor, generator: torch.Generator, epoch: float, beta: float
+        self, model: TextModel, tokens: Tensor, noise: Tensor, generator: torch.Generator, *moment: float | Tensor
     ) -> tuple[Tensor, Bound]:
+        [beta] = moment
         bound = bound_of(model, tokens, noise, generator)
         return bound.rec.mean() + beta * self.clamped(bound.charged), bound
 

@@ -16,9 +16,10 @@ from model.precision import at_least_single
 
 class Config(Objective):
     def loss(
-        self, model: TextModel, tokens: Tensor, noise: Tensor, generator: torch.Generator, epoch: float, beta: float
+        self, model: TextModel, tokens: Tensor, noise: Tensor, generator: torch.Generator, *moment: float | Tensor
     ) -> tuple[Tensor, Bound]:
         assert isinstance(model, LatentModel)
+        [beta] = moment
         posterior = model.posterior(tokens, generator)
         latents = posterior.sample(noise)
         log_p = at_least_single(model.log_likelihood(tokens, latents, generator))

@@ -70,6 +70,21 @@ def test_what_it_reports_is_the_bound_without_its_own_terms(objective: Objective
     assert torch.equal(reported.kl_terms, plain.kl_terms)
 
 
+def test_the_numbers_of_a_moment_may_be_tensors(objective: Objective, corpus: Corpus) -> None:
+    """To the same bits, so that a step can be repeated while what they hold changes."""
+    found = []
+    moment = objective.moment(2.0, 0.3)
+    for numbers in (moment, [torch.tensor(number) for number in moment]):
+        model, source = make(corpus, samples=3), generator(4, "step")
+        tokens = tokens_of(corpus)
+        noise = model.draw_noise(len(tokens), model.training_draws, source)
+        value, _ = objective.given(0.3, numbers)(model, tokens, noise, source)
+        value.backward()  # type: ignore[no-untyped-call]
+        found.append([value.detach(), *(each.grad for each in model.parameters() if each.grad is not None)])
+    assert found[0][0].dtype == found[1][0].dtype
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
+
+
 def test_it_trains_in_bfloat16_too(objective: Objective, corpus: Corpus) -> None:
     model = make(corpus, samples=2)
     batch = next(sequential_batches(corpus.splits["train"], 8))
