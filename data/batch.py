@@ -29,10 +29,17 @@ def batches(split: Split, size: int, seed: int, epoch: int, *, reshuffle: bool =
     Which sentences share a batch is the same in all epochs, as in the code of Kim et al. and He et al.; with
     `reshuffle` it is drawn anew each epoch. The last batch of a length may be smaller than `size`.
     """
+    for group in training_groups(split, size, seed, epoch, reshuffle=reshuffle):
+        yield _batch(split, group)
+
+
+def training_groups(
+    split: Split, size: int, seed: int, epoch: int, *, reshuffle: bool = False
+) -> list[npt.NDArray[np.int64]]:
+    """Which sentences stand in each batch of an epoch, in the order of `batches`."""
     generator = np.random.default_rng(np.random.SeedSequence([seed, epoch]))
     groups = _training_groups(split, size, generator, reshuffle)
-    for index in generator.permutation(len(groups)):
-        yield _batch(split, groups[index])
+    return [groups[index] for index in generator.permutation(len(groups))]
 
 
 def drawn_batches(
@@ -83,6 +90,32 @@ def _moved(order: Sequence[Batch], device: torch.device) -> Iterator[Batch]:
     each = everything.split([batch.tokens.numel() for batch in order])  # type: ignore[no-untyped-call]
     for batch, tokens in zip(order, each, strict=True):
         yield Batch(tokens.view(batch.tokens.shape), batch.indices)
+
+
+class Resident:
+    """A split that stays on a device, and a place in an epoch of it: batches are taken from there without the host.
+
+    Everything is in tensors that stay where they are, so that taking a batch can be recorded and repeated.
+    """
+
+    def __init__(self, split: Split, device: torch.device):
+        self._offsets = split.offsets
+        self._tokens = torch.from_numpy(split.tokens.copy()).to(device)
+        self._starts = torch.zeros(split.num_sentences, dtype=torch.int64, device=device)
+        self._place = torch.zeros((), dtype=torch.int64, device=device)
+
+    def begin(self, groups: Sequence[npt.NDArray[np.int64]], done: int) -> None:
+        """Stand before the batch after the first `done` of an epoch, all of which are given."""
+        self._starts.copy_(torch.from_numpy(self._offsets[np.concatenate(groups)]))
+        self._place.fill_(sum(len(group) for group in groups[:done]))
+
+    def take(self, sentences: int, length: int) -> torch.Tensor:
+        """(B, T) int64 tokens of the next batch, of whose size and length the caller knows."""
+        device = self._tokens.device
+        starts = self._starts[self._place + torch.arange(sentences, device=device)]
+        tokens = self._tokens[starts.unsqueeze(1) + torch.arange(length, device=device)]
+        self._place += sentences
+        return tokens.long()
 
 
 def num_batches(split: Split, size: int) -> int:

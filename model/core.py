@@ -64,11 +64,13 @@ class TextModel(nn.Module, ABC):
 
     latents_per_sentence: L, or 0 for a model without latents. training_draws: S during training.
     single_alone: what of it training cannot compute in bfloat16, as the beginning of a sentence; None for nothing.
+    is_repeatable: whether its bound takes the same operations whatever the numbers; see `Update`.
     """
 
     latents_per_sentence: int = 0
     training_draws: int = 1
     single_alone: str | None = None
+    is_repeatable: bool = True
 
     @abstractmethod
     def initialise(self, generator: torch.Generator) -> None:

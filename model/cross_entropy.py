@@ -76,11 +76,15 @@ class _EquallyWeighted(torch.autograd.Function):
         (weights,) = gradients
         scale = weights[0, 0]
         # On a GPU the question would make every step wait for its answer.
-        equal = weights.is_cuda or bool(((weights == scale) | ~weights.isfinite()).all())
-        assert equal, "targets of unequal weight need equal_weights=False"
+        assert weights.is_cuda or are_equal(weights), "targets of unequal weight need equal_weights=False"
         d_hidden, d_weight, d_bias = ctx.saved_tensors
         scaled = (None if each is None else each.mul_(scale) for each in (d_hidden, d_weight, d_bias))
         return *scaled, None
+
+
+def are_equal(weights: Tensor) -> bool:
+    """Whether all that are numbers are the same one."""
+    return bool(((weights == weights[0, 0]) | ~weights.isfinite()).all())
 
 
 def _logits(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

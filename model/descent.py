@@ -79,6 +79,7 @@ class Descent:
         """optimizer: a fused one. moments: names of what it keeps of each parameter, in its own shape, from 0."""
         self._named = parameters
         self._optimizer = optimizer
+        self._learning_rate = float(optimizer.param_groups[0]["lr"])
         self._moments = moments
         self.restart()
 
@@ -95,20 +96,35 @@ class Descent:
 
     @property
     def learning_rate(self) -> float:
-        return float(self._optimizer.param_groups[0]["lr"])
+        return self._learning_rate
 
     @learning_rate.setter
     def learning_rate(self, value: float) -> None:
+        self._learning_rate = value
         for group in self._optimizer.param_groups:
-            group["lr"] = value
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(value)
+            else:
+                group["lr"] = value
+
+    def keep_rate_on_device(self) -> None:
+        """Have the optimizer read the learning rate where it is when a step is taken, as a float32."""
+        for group in self._optimizer.param_groups:
+            device = group["params"][0].device
+            group["lr"] = torch.tensor(self._learning_rate, dtype=torch.float32, device=device)
+            if "capturable" in group:
+                group["capturable"] = True
 
     def restart(self) -> None:
-        """Forget all steps so far; the learning rate stays."""
+        """Forget all steps so far; the learning rate stays, and so does where each tensor is."""
         # Made here and not by the first step, so that a state has the same names before it and after.
         for parameter in self.parameters:
-            state = {name: torch.zeros_like(parameter, requires_grad=False) for name in self._moments}
-            counted = {"step": torch.zeros((), device=parameter.device)} if state else {}
-            self._optimizer.state[parameter] = {**counted, **state}
+            state = self._optimizer.state[parameter]
+            if not state and self._moments:
+                state |= {name: torch.empty_like(parameter, requires_grad=False) for name in self._moments}
+                state["step"] = torch.empty((), device=parameter.device)
+            for tensor in state.values():
+                tensor.zero_()
 
     def state(self) -> dict[str, Tensor]:
         """By name of the parameter and PyTorch's of what is kept of it."""

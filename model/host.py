@@ -6,6 +6,7 @@ import re
 import resource
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import torch
@@ -66,6 +67,13 @@ def multiplies_in_single(product: Callable[[Tensor, Tensor], Tensor]) -> bool:
             if (product(a, b) - exact).norm() > 2**-18 * exact.norm():
                 return False
     return True
+
+
+def own_stream(device: str) -> AbstractContextManager[object]:
+    """Have what this thread gives a GPU to do wait for nothing but what it has given it before; nothing on a CPU."""
+    if device != "cuda":
+        return nullcontext()
+    return torch.cuda.stream(torch.cuda.Stream())  # type: ignore[no-untyped-call]
 
 
 def limit_gpu_memory(share: float) -> None:

@@ -38,6 +38,7 @@ class InBfloat16(TextModel):
         self.model = model
         self.latents_per_sentence = model.latents_per_sentence
         self.training_draws = model.training_draws
+        self.is_repeatable = model.is_repeatable
 
     def initialise(self, generator: torch.Generator) -> None:
         self.model.initialise(generator)

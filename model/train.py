@@ -4,13 +4,12 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from itertools import islice
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor
 
-from data.batch import batches, drawn_batches, num_batches, on_device, one_by_one
+from data.batch import num_batches
 from data.corpus import Corpus
 from model.checkpoint import Checkpoint
 from model.core import LatentModel, TextModel
@@ -18,9 +17,9 @@ from model.evaluate import EvaluateConfig, evaluate
 from model.objective import Objective
 from model.plateau import Plateau, PlateauConfig, Verdict
 from model.precision import Precision
-from model.randomness import generator
+from model.repeated import Repeated
 from model.schedule import Course, Schedule
-from model.tally import Tally
+from model.steps import OneByOne, Partial, Steps, Syllabus
 from model.update import NonFiniteError, Update
 
 
@@ -78,16 +77,6 @@ class EpochRecord:
     train: Mapping[str, float]
     valid: Mapping[str, float]
     improved: bool
-
-
-@dataclass(frozen=True)
-class Partial:
-    """An epoch under way, after `step` of its steps and `seconds`: what it has added up, and where its draws stand."""
-
-    step: int
-    seconds: float
-    tally: Mapping[str, Tensor]
-    generator: Tensor
 
 
 @dataclass
@@ -165,10 +154,13 @@ def fit(
     number which is not.
     """
     course = course_of(corpus, config)
+    split = corpus.splits["train"]
+    syllabus = Syllabus(split, config.batch_size, config.reshuffle, seed, objective, schedule, course)
+    steps = steps_of(training.model, training.update, syllabus)
     while training.epoch < config.epochs and not training.stopped:
         epoch, learning_rate = training.epoch + 1, training.update.learning_rate
         began = time.time() - (training.partial.seconds if training.partial else 0.0)
-        measured = _train_epoch(training, corpus, schedule, objective, config, seed, began, keep, is_due)
+        measured = _train_epoch(training, steps, course, config, began, keep, is_due)
         found = training.update.end_epoch(training.model, corpus.splits["valid"], seed)
         valid = evaluate(training.model, corpus.splits["valid"], evaluation, seed, "valid")
         measured = {**measured, **found}
@@ -184,6 +176,13 @@ def fit(
         keep(training.history[-1])
 
 
+def steps_of(model: TextModel, update: Update, syllabus: Syllabus) -> Steps:
+    """As one launch each on a GPU, where model and update allow that; else one kernel after the other."""
+    is_repeatable = model.is_repeatable and update.is_repeatable
+    on_gpu = next(model.parameters()).device.type == "cuda"
+    return (Repeated if on_gpu and is_repeatable else OneByOne)(model, update, syllabus)
+
+
 def course_of(corpus: Corpus, config: TrainConfig) -> Course:
     """How long a training on a corpus is."""
     return Course(config.epochs, num_batches(corpus.splits["train"], config.batch_size))
@@ -191,39 +190,25 @@ def course_of(corpus: Corpus, config: TrainConfig) -> Course:
 
 def _train_epoch(
     training: Training,
-    corpus: Corpus,
-    schedule: Schedule,
-    objective: Objective,
+    steps: Steps,
+    course: Course,
     config: TrainConfig,
-    seed: int,
     began: float,
     keep: Callable[[None], None],
     is_due: Callable[[], bool],
 ) -> dict[str, float]:
-    split, model, epoch = corpus.splits["train"], training.model, training.epoch + 1
-    device = next(model.parameters()).device
-    source = generator(seed, f"train/epoch {epoch}", device)
-    course = course_of(corpus, config)
-    steps = course.steps
-    tally, done = Tally(device), 0
-    if training.partial is not None:
-        source.set_state(training.partial.generator)
-        tally, done = Tally(device, training.partial.tally), training.partial.step
-    model.train()
-    order = islice(batches(split, config.batch_size, seed, epoch, reshuffle=config.reshuffle), done, None)
-    beside = drawn_batches(split, config.batch_size, seed, epoch, reshuffle=config.reshuffle)
-    for number, batch in enumerate(on_device(order, device), start=done + 1):
-        now = epoch - 1 + number / steps
-        loss = objective.at(now, schedule(now, course))
-        step = training.update.step(batch, loss, source, one_by_one(beside(number), device))
-        tally.add(number, step, *batch.tokens.shape)
-        if is_due() and number < steps:
-            training.partial = Partial(number, time.time() - began, tally.state(), source.get_state())
+    epoch = training.epoch + 1
+    training.model.train()
+    for number in steps.take(epoch, training.partial):
+        if is_due() and number < course.steps:
+            state = steps.tally.state(), steps.source.get_state()
+            training.partial = Partial(number, time.time() - began, *state)
             keep(None)
-    if tally.skipped.item() > min(config.max_skipped_steps, steps - 1):
+    tally, total = steps.tally, course.steps
+    if tally.skipped.item() > min(config.max_skipped_steps, total - 1):
         raise NonFiniteError(
-            f"in epoch {epoch}, {int(tally.skipped)} of {steps} steps had a loss or gradient that is not finite, the "
-            f"first in batch {int(tally.first_skipped)}; lower the learning rate, or raise train.max_skipped_steps"
+            f"in epoch {epoch}, {int(tally.skipped)} of {total} steps had a loss or gradient that is not finite, "
+            f"the first in batch {int(tally.first_skipped)}; lower the learning rate, or raise train.max_skipped_steps"
         )
     return tally.metrics()
 

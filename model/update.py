@@ -32,7 +32,13 @@ class Step:
 
 
 class Update(ABC):
-    """Owns its optimizers and their state."""
+    """Owns its optimizers and their state.
+
+    is_repeatable: whether each step does the same on the device, whatever the numbers, so that all of it can be
+    recorded once and be told to the device again as a whole.
+    """
+
+    is_repeatable: bool = False
 
     @abstractmethod
     def step(self, batch: Batch, loss: Loss, generator: torch.Generator, others: Iterable[Batch] = ()) -> Step:
@@ -61,6 +67,10 @@ class Update(ABC):
     @abstractmethod
     def restart(self) -> None:
         """Forget what the optimizers gathered, as when the parameters are others than they left; not the rate."""
+
+    def keep_rate_on_device(self) -> None:
+        """Have a step that was recorded see each later learning rate; of one that is repeatable."""
+        raise NotImplementedError
 
     @abstractmethod
     def state_dict(self) -> dict[str, Tensor]:

@@ -49,7 +49,7 @@ def run_evaluation(
     attempt = evaluations.begin_missing(key, settings.model_dump(), right.launch)
     if attempt is None:
         return evaluations.result(key)
-    with guarded(attempt, lambda: 0), logged(attempt):
+    with guarded(attempt, lambda: 0), logged(attempt), host.own_stream(device):
         try:
             result = store.result(key)
             model, corpus = trained(store, result, corpora, device)

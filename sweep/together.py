@@ -1,14 +1,13 @@
-"""Several jobs in one process: each in a thread of its own and, on a GPU, on a stream of its own. No Ray.
+"""Several jobs in one process, each in a thread of its own. No Ray.
 
 Kernels of several processes take turns on a GPU, unless its keeper runs a service that merges them; those of several
-streams of one process overlap. What a job comes to depends on none of its neighbours: its draws are of a generator of
-its own, and its record, its checkpoints and its failure belong to an attempt of its own.
+streams of one process, of which each trial has its own, overlap. What a job comes to depends on none of its neighbours:
+its draws are of a generator of its own, its record, its checkpoints and its failure of an attempt of its own.
 """
 
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from queue import SimpleQueue
 
@@ -59,8 +58,7 @@ def together(assignments: Sequence[Assignment], device: str, work: Work) -> Iter
 
 def _do(assignment: Assignment, device: str, work: Work, tell: Callable[[Told | BaseException], None]) -> None:
     try:
-        with _own_stream(device):
-            work(assignment, device, lambda record: tell(Told(assignment.key, record)))
+        work(assignment, device, lambda record: tell(Told(assignment.key, record)))
     except torch.AcceleratorError as error:
         tell(error)
     # Whatever it is, it is this job's, as it would have been in a process of its own; the driver records it.
@@ -68,9 +66,3 @@ def _do(assignment: Assignment, device: str, work: Work, tell: Callable[[Told | 
         tell(Told(assignment.key, cause="".join(traceback.format_exception(error))))
     else:
         tell(Told(assignment.key))
-
-
-def _own_stream(device: str) -> AbstractContextManager[object]:
-    if device != "cuda":
-        return nullcontext()
-    return torch.cuda.stream(torch.cuda.Stream())  # type: ignore[no-untyped-call]

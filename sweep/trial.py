@@ -76,7 +76,7 @@ def run_trial(
         attempt.withdraw()
         return store.result(attempt.key)
     trial = _Trial(config, corpus, device, store, attempt, on_epoch, right.stop)
-    with guarded(attempt, lambda: trial.epoch), logged(attempt):
+    with guarded(attempt, lambda: trial.epoch), logged(attempt), host.own_stream(device):
         if found != attempt.key:
             raise ConfigurationError(
                 f"corpus {corpus.title} here is not the one that was planned with; plan again, or copy it"

@@ -20,6 +20,8 @@ class Config(DescentConfig):
 
 
 class Joint(Update):
+    is_repeatable = True
+
     def __init__(self, model: TextModel, descent: Descent, *, clip: float, normalisation: Normalisation):
         self.model = model
         self.descent = descent
@@ -38,6 +40,9 @@ class Joint(Update):
     @property
     def learning_rate(self) -> float:
         return self.descent.learning_rate
+
+    def keep_rate_on_device(self) -> None:
+        self.descent.keep_rate_on_device()
 
     def decay(self, factor: float) -> None:
         self.descent.learning_rate *= factor

@@ -109,6 +109,8 @@ class Config(LstmVaeConfig):
 
 
 class SaVae(LatentModel, StartsFromTrained):
+    is_repeatable = False  # its steps draw from generators that the sentences name
+
     def __init__(
         self,
         vae: LstmVae,
