@@ -9,6 +9,7 @@ from torch import Tensor
 from data.batch import batches_of_tokens, on_device
 from data.corpus import Split
 from model.core import TextModel
+from model.precision import products
 from model.randomness import generator
 
 
@@ -47,7 +48,8 @@ def evaluate(model: TextModel, split: Split, config: EvaluateConfig, seed: int, 
     tokens_at_once = config.tokens_at_once // math.prod(noise.shape[:2])
     for batch in on_device(batches_of_tokens(split, tokens_at_once), device):
         tokens = batch.tokens
-        bound = model.bound(tokens, noise[:, :, done : done + len(tokens)], source)
+        with products("fp32", device):
+            bound = model.bound(tokens, noise[:, :, done : done + len(tokens)], source)
         done += len(tokens)
         terms = torch.stack([bound.strict, bound.paper, bound.rec, bound.kl])
         totals += terms.double().sum(dim=1)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from data.batch import Batch, Resident, training_groups
 from model.core import TextModel
+from model.precision import products
 from model.randomness import generator
 from model.steps import Partial, Steps, Syllabus
 from model.tally import Tally
@@ -89,6 +90,7 @@ class Repeated(Steps):
         moment: Sequence[Tensor] = self._moments.index_select(0, self._number.view(1))[0].unbind()
         # A model that goes by the weight itself is not repeatable.
         loss = self._syllabus.objective.given(math.nan, moment)
-        step = self._update.step(Batch(tokens, tokens[:0, 0]), loss, self.source)
+        with products(self._syllabus.precision, tokens.device):
+            step = self._update.step(Batch(tokens, tokens[:0, 0]), loss, self.source)
         self._number += 1
         self.tally.add(self._number, step, sentences, length)

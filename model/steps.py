@@ -12,6 +12,7 @@ from data.batch import batches, drawn_batches, on_device, one_by_one
 from data.corpus import Split
 from model.core import TextModel
 from model.objective import Objective
+from model.precision import Precision, products
 from model.randomness import generator
 from model.schedule import Course, Schedule
 from model.tally import Tally
@@ -32,12 +33,13 @@ class Partial:
 class Syllabus:
     """What the steps of a training are taken on, in which order, and what each of them lowers.
 
-    batch_size, reshuffle: as `TrainConfig` has them. seed: the trial's.
+    batch_size, reshuffle, precision: as `TrainConfig` has them. seed: the trial's.
     """
 
     split: Split
     batch_size: int
     reshuffle: bool
+    precision: Precision
     seed: int
     objective: Objective
     schedule: Schedule
@@ -79,6 +81,7 @@ class OneByOne(Steps):
         beside = drawn_batches(*read, reshuffle=syllabus.reshuffle)
         for number, batch in enumerate(on_device(order, device), start=done + 1):
             loss = syllabus.objective.at(*syllabus.when(epoch, number))
-            step = self._update.step(batch, loss, self.source, one_by_one(beside(number), device))
+            with products(syllabus.precision, device):
+                step = self._update.step(batch, loss, self.source, one_by_one(beside(number), device))
             self.tally.add(number, step, *batch.tokens.shape)
             yield number

@@ -16,7 +16,7 @@ from model.core import LatentModel, TextModel
 from model.evaluate import EvaluateConfig, evaluate
 from model.objective import Objective
 from model.plateau import Plateau, PlateauConfig, Verdict
-from model.precision import Precision
+from model.precision import Precision, products
 from model.repeated import Repeated
 from model.schedule import Course, Schedule
 from model.steps import OneByOne, Partial, Steps, Syllabus
@@ -155,13 +155,16 @@ def fit(
     """
     course = course_of(corpus, config)
     split = corpus.splits["train"]
-    syllabus = Syllabus(split, config.batch_size, config.reshuffle, seed, objective, schedule, course)
+    syllabus = Syllabus(
+        split, config.batch_size, config.reshuffle, config.precision, seed, objective, schedule, course
+    )  # fmt: skip
     steps = steps_of(training.model, training.update, syllabus)
     while training.epoch < config.epochs and not training.stopped:
         epoch, learning_rate = training.epoch + 1, training.update.learning_rate
         began = time.time() - (training.partial.seconds if training.partial else 0.0)
         measured = _train_epoch(training, steps, course, config, began, keep, is_due)
-        found = training.update.end_epoch(training.model, corpus.splits["valid"], seed)
+        with products("fp32", next(training.model.parameters()).device):
+            found = training.update.end_epoch(training.model, corpus.splits["valid"], seed)
         valid = evaluate(training.model, corpus.splits["valid"], evaluation, seed, "valid")
         measured = {**measured, **found}
         _check_finite(epoch, {"train": measured, "valid": valid})
