@@ -73,12 +73,17 @@ def launch(
 
     def next_trials() -> Mapping[str, Any] | None:
         """What a worker is given to do, if anything is to be done now."""
+        # No device is to have many while another has none.
+        fair = -(-queue.num_waiting // where.devices)
         found = queue.next()
         if found is None:
             return None
         first, alone = found
         trials = [first]
-        while not alone and (more := queue.next_beside(lambda trial: share([*trials, trial]) is not None)):
+        while not alone and len(trials) < fair:
+            more = queue.next_beside(lambda trial: share([*trials, trial]) is not None)
+            if more is None:
+                break
             trials.append(more)
         taken = share(trials)
         assert taken is not None

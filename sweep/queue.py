@@ -52,6 +52,11 @@ class TrialQueue(Generic[Record]):
     def is_over(self) -> bool:
         return not self._waiting and not self._under_way and self._source.is_over
 
+    @property
+    def num_waiting(self) -> int:
+        """Trials that are still to be handed out, some of them perhaps again."""
+        return len(self._waiting)
+
     def next(self) -> tuple[WantedTrial, bool] | None:
         """The next trial to start, and whether it is to be alone on its device; None when none is to start now."""
         self._take_more()

@@ -117,6 +117,11 @@ class Cluster:
         return Share(self.resources.cpu, float(any(node.gpu for node in self.nodes)) if gpu == "auto" else gpu)
 
     @property
+    def devices(self) -> int:
+        """Among which all trials are shared out: GPUs, or on a CPU the places of trials."""
+        return int(sum(node.gpu for node in self.nodes)) if self.unmeasured.gpu else self.slots
+
+    @property
     def slots(self) -> int:
         """Unmeasured trials that run at once."""
         return self.num_at_once(self.unmeasured)

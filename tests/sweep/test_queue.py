@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
@@ -20,6 +21,7 @@ from sweep.outcome import Right
 from sweep.plan import Plan, count_states, make_plan
 from sweep.queue import LONGEST_BACKOFF, PAUSE, TrialQueue
 from sweep.record import EpochRecord, FailureKind, TrialFailure, TrialResult, WantedTrial
+from sweep.roles import Nothing
 from sweep.spec import RetryPolicy, SweepSpec
 from sweep.store import TrialStore
 from sweep.trial import run_trial
@@ -194,6 +196,44 @@ def test_longest_first_and_each_once(place: Place) -> None:
     assert queue.is_over
     assert place.notes.told == [f"finished {name}" for name in names]
     assert place.notes.back == names
+
+
+def test_others_are_handed_out_beside_one_in_their_order_as_long_as_they_fit(place: Place) -> None:
+    queue, asked = place.queue(), []
+
+    def fits(trial: WantedTrial) -> bool:
+        asked.append(trial.name)
+        return trial.name.startswith("VAE")
+
+    assert queue.next() == (place.trials[0], False)
+    assert queue.next_beside(fits) == place.trials[1]
+    assert queue.next_beside(fits) is None
+    assert asked == ["VAE / seed 1", "LM / seed 0"]
+    assert handed_out(queue) == [("LM / seed 0", False), ("LM / seed 1", False)]  # none has lost its place
+    assert queue.next_beside(fits) is None
+
+
+def test_what_is_to_be_alone_or_was_suggested_is_handed_out_beside_none(place: Place) -> None:
+    queue = place.queue(trials=2)
+    first, other = (trial for trial, _ in (queue.next(), queue.next()))  # type: ignore[misc]
+    place.fail(first, place.ours, "out-of-memory")
+    queue.ended(first.key)
+    assert queue.next_beside(lambda trial: True) is None
+    assert queue.next() == (first, True)
+
+    class Search(Nothing):
+        left: ClassVar = [other]
+
+        def more(self) -> list[WantedTrial]:
+            return [self.left.pop()] if self.left else []
+
+    needs = dict.fromkeys((trial.key for trial in place.trials), 0).__getitem__
+    searching = TrialQueue(place.trials[2:4], place.store, RetryPolicy(), [], place.ours.id, needs, Search())
+    assert searching.next() == (other, False)
+    assert searching.next() == (place.trials[2], False)
+    Search.left.append(first)
+    assert searching.next_beside(lambda trial: True) == place.trials[3]  # whatever comes is asked for at the next turn
+    assert searching.next() == (first, False)
 
 
 def test_what_another_launch_finished_is_told_and_not_handed_out(place: Place) -> None:

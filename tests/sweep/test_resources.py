@@ -111,6 +111,39 @@ def test_claims_on_memory_leave_a_margin_and_are_few(needed: int) -> None:
     assert claim % GRAIN == 0
 
 
+def test_as_many_share_a_process_as_a_gpu_holds() -> None:
+    """One context of CUDA for all; what is left is not worth another process's."""
+    where, small = Cluster([GPU_NODE], AUTO), probe(GIB, 3 * GIB, 80 * GIB)
+    assert where.share_together([small]) == where.share_of(small)
+    assert where.share_together([small] * 20) == Share(1, 1.0, 20 * host_memory(GIB))
+    assert where.share_together([small] * 4) == Share(1, 0.2, 4 * host_memory(GIB))
+    assert where.share_together([small] * 21) is None
+    large = probe(GIB, 30 * GIB, 80 * GIB)
+    assert where.share_together([large] * 2) == Share(1, 1.0, 2 * host_memory(GIB))
+    assert where.share_together([large] * 3) is None
+    assert where.share_together([large, small, small, large]) == Share(1, 1.0, 4 * host_memory(GIB))
+    assert where.share_together([small, None]) is None  # nobody knows
+
+
+def test_on_a_cpu_and_unmeasured_each_has_its_own_process_unless_it_is_asked_for() -> None:
+    assert Cluster([CPU_NODE], AUTO).share_together([probe(GIB)] * 2) is None
+    assert Cluster([GPU_NODE], Resources()).share_together([None] * 2) is None
+    asked = Resources(together=3)
+    assert Cluster([CPU_NODE], asked).share_together([None] * 3) == Share(1)
+    assert Cluster([CPU_NODE], asked).share_together([None] * 4) is None
+    assert Cluster([GPU_NODE], asked).share_together([None] * 3) == Share(1, 1)
+    assert Cluster([GPU_NODE], Resources(gpu=0.2, together=3)).share_together([None] * 3) == Share(1, 0.2 * 3)
+    assert Cluster([GPU_NODE], Resources(gpu=2.0, together=3)).share_together([None] * 2) is None
+    tight = Cluster([Share(16, 0, 4 * GIB)], Resources(probe=True, together=4))
+    assert tight.share_together([probe(GIB)] * 2) == Share(1, 0, 2 * host_memory(GIB))
+    assert tight.share_together([probe(GIB)] * 3) is None
+
+
+def test_all_are_shared_out_among_devices() -> None:
+    assert Cluster([CPU_NODE], Resources()).devices == 16
+    assert Cluster([CPU_NODE, GPU_NODE, GPU_NODE], Resources()).devices == 4
+
+
 def test_alone_is_with_no_other_on_the_device() -> None:
     cpu, gpu = Cluster([Share(0, 0, 999 * GIB), Share(32, 0, 8 * GIB), CPU_NODE], AUTO), Cluster([GPU_NODE], AUTO)
     # Not the node with the most cores, in whose memory it may have failed; nor a head, which takes no trial.
