@@ -122,3 +122,32 @@ def test_the_steps_of_a_growing_sweep_are_measured(tmp_path: Path) -> None:
     assert all(row["of"] == 20 and row["seconds"] > 0 and row["bytes"] > 2**26 for row in rows)
     assert next(row["trials"] for row in rows if row["step"] == "train") == 3
     assert "3 of 20 trained" in printed
+
+
+BARE = """
+import runpy, sys
+for name in ("ray", "optuna", "mlflow", "typer", "rich", "fsspec", "scipy", "matplotlib"):
+    sys.modules[name] = None
+sys.argv[1:] = {arguments}
+runpy.run_module("tests.bench.bench_gpu", run_name="__main__")
+"""
+
+
+@pytest.mark.slow
+def test_a_gpu_is_measured_on_a_machine_with_little_more_than_pytorch(tmp_path: Path) -> None:
+    """Here its CPU: what it does is the same, but for the recording of steps."""
+    cells = ["Standard / LSTM-LM", "Inputless / LSTM-VAE-AVG (L = 5)"]
+    small = ["--device", "cpu", "--part", "0.001", "--seconds", "0.3", "--size", "64", "--precisions", "fp32"]
+    where = ["--corpora", str(tmp_path), "--json", str(tmp_path / "gpu.json")]
+    asked = [*small, *where, "--together", "1", "3", "--cells", *cells]
+    done = subprocess.run(
+        [sys.executable, "-c", BARE.format(arguments=asked)], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "gpu.json").read_text())
+    assert [(row["cell"], row["loss"], row["gradient"]) for row in found["checked"]] == [(cell, 0, 0) for cell in cells]
+    arms = [("eager", 1), ("graphed", 1), ("graphed", 3)]
+    assert [(row["how"], row["trials"]) for row in found["rows"]] == [*arms, *arms]
+    assert all(row["tokens_per_second"] > 0 for row in found["rows"])
+    assert found["hours"]["fp32"] > 0
+    assert "training of these 2 cells, fp32:" in done.stdout

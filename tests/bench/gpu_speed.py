@@ -1,0 +1,153 @@
+"""How many tokens a second a device trains on, of one trial and of several side by side in a process."""
+
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+
+from data.batch import training_groups
+from data.corpus import Corpus
+from model import host
+from model.repeated import Repeated
+from model.steps import OneByOne, Syllabus
+from model.train import course_of
+from sweep.config import TrialConfig
+from sweep.trial import prepare
+
+How = Literal["eager", "graphed"]
+WARM_UP = 3
+"""Epochs, by whose end each shape of batch that will be recorded has been."""
+
+
+@dataclass
+class Stretch:
+    """Of one trial: its steps and tokens between two moments."""
+
+    steps: int = 0
+    tokens: int = 0
+
+
+@dataclass
+class Measured:
+    """All of a process. bytes: that PyTorch has reserved on the GPU at the most."""
+
+    seconds: float
+    stretches: list[Stretch] = field(default_factory=list)
+    bytes: int = 0
+
+    @property
+    def tokens_per_second(self) -> float:
+        return sum(each.tokens for each in self.stretches) / self.seconds
+
+    @property
+    def steps_per_second(self) -> float:
+        return sum(each.steps for each in self.stretches) / self.seconds
+
+
+def measure(config: TrialConfig, corpus: Corpus, device: str, how: How, trials: int, seconds: float) -> Measured:
+    """Trials that differ in their seeds, each in a thread and on a stream of its own, once all are warm.
+
+    Raises whatever one of them raises, such as torch.OutOfMemoryError.
+    """
+    host.set_up(1)
+    if device == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+    stretches, errors = [Stretch() for _ in range(trials)], list[BaseException]()
+    ready, ends = threading.Barrier(trials + 1), threading.Event()
+
+    def train(seed: int) -> None:
+        try:
+            with host.own_stream(device):
+                _train(config.with_seed(seed), corpus, device, how, ready, ends, stretches[seed])
+        except threading.BrokenBarrierError:
+            pass
+        except BaseException as error:
+            errors.append(error)
+            ready.abort()
+
+    threads = [threading.Thread(target=train, args=(seed,), daemon=True) for seed in range(trials)]
+    for thread in threads:
+        thread.start()
+    try:
+        ready.wait()
+        began = time.perf_counter()
+        time.sleep(seconds)
+    except threading.BrokenBarrierError:
+        began = 0.0
+    ends.set()
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise errors[0]
+    found = Measured(time.perf_counter() - began, stretches)
+    found.bytes = torch.cuda.max_memory_reserved() if device == "cuda" else 0
+    return found
+
+
+def _train(
+    config: TrialConfig,
+    corpus: Corpus,
+    device: str,
+    how: How,
+    ready: threading.Barrier,
+    ends: threading.Event,
+    stretch: Stretch,
+) -> None:
+    training, split, course = prepare(config, corpus, device), corpus.splits["train"], course_of(corpus, config.train)
+    read = config.train.batch_size, config.train.reshuffle
+    syllabus = Syllabus(split, *read, config.train.precision, config.seed, config.objective, config.schedule, course)
+    steps = (Repeated if how == "graphed" else OneByOne)(training.model, training.update, syllabus)
+    training.model.train()
+    warm_up = WARM_UP if how == "graphed" and device == "cuda" else 0
+    for epoch in range(1, warm_up + 1):
+        for _ in steps.take(epoch, None):
+            pass
+    _wait(device)
+    ready.wait()
+    for epoch in range(warm_up + 1, 10**6):
+        groups = training_groups(split, read[0], config.seed, epoch, reshuffle=read[1])
+        tokens = [int(split.lengths[group].sum()) for group in groups]
+        for number in steps.take(epoch, None):
+            stretch.steps, stretch.tokens = stretch.steps + 1, stretch.tokens + tokens[number - 1]
+            if ends.is_set():
+                _wait(device)
+                return
+
+
+def _wait(device: str) -> None:
+    """Until what this thread has given the GPU to do is done; what others have is theirs."""
+    if device == "cuda":
+        torch.cuda.current_stream().synchronize()
+
+
+def ceiling(device: str, precision: str, size: int = 4096) -> float:
+    """Multiplications a second of products of square matrices, the most that the device does of them."""
+    kind = torch.bfloat16 if precision == "bf16" else torch.float32
+    host.multiply_on_gpu_in("tf32" if precision == "tf32" else "ieee")
+    left, right = (torch.randn(size, size, device=device, dtype=kind) for _ in range(2))
+    best = 0.0
+    for _ in range(5):
+        _wait(device)
+        began = time.perf_counter()
+        for _ in range(4):
+            left @ right
+        _wait(device)
+        best = max(best, 4 * size**3 / (time.perf_counter() - began))
+    host.multiply_on_gpu_in("ieee")
+    return best
+
+
+def facts(device: str) -> dict[str, Any]:
+    if device != "cuda":
+        return {"device": "cpu", "torch": torch.__version__}
+    found = torch.cuda.get_device_properties(0)
+    return {
+        "device": found.name,
+        "memory": found.total_memory,
+        "torch": torch.__version__,
+        "cuda": torch.version.cuda,
+        "cudnn": torch.backends.cudnn.version(),
+    }
