@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from data.batch import Batch, Resident, training_groups
+from data.batch import Batch, Resident
 from model.core import TextModel
 from model.precision import products
 from model.randomness import generator
@@ -45,14 +45,13 @@ class Repeated(Steps):
         self._graphs: dict[tuple[int, int], torch.cuda.CUDAGraph] = {}
         self._records = device.type == "cuda"
         if self._records:
+            self.ready_after = BEFORE + 1
             self._pool = torch.cuda.graph_pool_handle()
             update.keep_rate_on_device()
 
     def take(self, epoch: int, partial: Partial | None) -> Iterator[int]:
         syllabus, done = self._syllabus, partial.step if partial else 0
-        groups = training_groups(
-            syllabus.split, syllabus.batch_size, syllabus.seed, epoch, reshuffle=syllabus.reshuffle
-        )
+        groups = syllabus.groups(epoch)
         shapes = [(len(group), int(syllabus.split.lengths[group[0]])) for group in groups]
         numbers = range(1, len(groups) + 1)
         moments = [syllabus.objective.moment(*syllabus.when(epoch, number)) for number in numbers]

@@ -1,14 +1,16 @@
 """The steps of a training, an epoch at a time; here one kernel after the other, as Python comes to them."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from data.batch import batches, drawn_batches, on_device, one_by_one
+from data.batch import Batch, batches, drawn_batches, on_device, one_by_one, training_groups
 from data.corpus import Split
 from model.core import TextModel
 from model.objective import Objective
@@ -50,12 +52,27 @@ class Syllabus:
         now = epoch - 1 + number / self.course.steps
         return now, self.schedule(now, self.course)
 
+    def batches(self, epoch: int) -> Iterator[Batch]:
+        return batches(self.split, self.batch_size, self.seed, epoch, reshuffle=self.reshuffle)
+
+    def beside(self, epoch: int) -> Callable[[int], Iterator[Batch]]:
+        """As `drawn_batches`."""
+        return drawn_batches(self.split, self.batch_size, self.seed, epoch, reshuffle=self.reshuffle)
+
+    def groups(self, epoch: int) -> Sequence[npt.NDArray[np.int64]]:
+        """Which sentences stand in each of the batches."""
+        return training_groups(self.split, self.batch_size, self.seed, epoch, reshuffle=self.reshuffle)
+
 
 class Steps(ABC):
-    """Takes the steps of one training. source: feeds their draws. tally: what those of the epoch have added up to."""
+    """Takes the steps of one training. source: feeds their draws. tally: what those of the epoch have added up to.
+
+    ready_after: epochs by whose end steps have set up what they set up for later ones.
+    """
 
     source: torch.Generator
     tally: Tally
+    ready_after: int = 0
 
     @abstractmethod
     def take(self, epoch: int, partial: Partial | None) -> Iterator[int]:
@@ -76,9 +93,7 @@ class OneByOne(Steps):
         self.tally = Tally(device, partial.tally if partial else None)
         if partial:
             self.source.set_state(partial.generator)
-        read = syllabus.split, syllabus.batch_size, syllabus.seed, epoch
-        order = islice(batches(*read, reshuffle=syllabus.reshuffle), done, None)
-        beside = drawn_batches(*read, reshuffle=syllabus.reshuffle)
+        order, beside = islice(syllabus.batches(epoch), done, None), syllabus.beside(epoch)
         for number, batch in enumerate(on_device(order, device), start=done + 1):
             loss = syllabus.objective.at(*syllabus.when(epoch, number))
             with products(syllabus.precision, device):

@@ -153,12 +153,8 @@ def fit(
     Raises NonFiniteError at the end of an epoch with too many steps whose gradient was not finite, or that comes to a
     number which is not.
     """
-    course = course_of(corpus, config)
-    split = corpus.splits["train"]
-    syllabus = Syllabus(
-        split, config.batch_size, config.reshuffle, config.precision, seed, objective, schedule, course
-    )  # fmt: skip
-    steps = steps_of(training.model, training.update, syllabus)
+    syllabus = syllabus_of(corpus, schedule, objective, config, seed)
+    course, steps = syllabus.course, steps_of(training.model, training.update, syllabus)
     while training.epoch < config.epochs and not training.stopped:
         epoch, learning_rate = training.epoch + 1, training.update.learning_rate
         began = time.time() - (training.partial.seconds if training.partial else 0.0)
@@ -177,6 +173,20 @@ def fit(
         )
         _obey(verdict, training, config)
         keep(training.history[-1])
+
+
+def syllabus_of(corpus: Corpus, schedule: Schedule, objective: Objective, config: TrainConfig, seed: int) -> Syllabus:
+    """What `fit` takes its steps on."""
+    return Syllabus(
+        corpus.splits["train"],
+        config.batch_size,
+        config.reshuffle,
+        config.precision,
+        seed,
+        objective,
+        schedule,
+        course_of(corpus, config),
+    )
 
 
 def steps_of(model: TextModel, update: Update, syllabus: Syllabus) -> Steps:

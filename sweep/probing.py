@@ -21,14 +21,15 @@ from typing import Any
 
 import torch
 
-from data.batch import Batch, batches, batches_of_tokens, drawn_batches, on_device, one_by_one
+from data.batch import batches_of_tokens, on_device, one_by_one
 from data.cache import load
 from data.corpus import Corpus
 from data.files import LocalFiles
 from model import checkpoint, host
 from model.evaluate import evaluate
 from model.randomness import generator
-from model.train import Training, course_of
+from model.steps import Syllabus
+from model.train import Training, steps_of, syllabus_of
 from sweep.config import TrialConfig
 from sweep.environment import environment
 from sweep.outcome import Right, StoppedError, guarded
@@ -98,27 +99,22 @@ def measure(config: TrialConfig, corpus: Corpus, device: str) -> dict[str, Any]:
     Memory is that of the whole process, at its peak since it began.
     """
     training = prepare(config, corpus, device)
-    split, drawn = corpus.splits["train"], (config.train.batch_size, config.seed, 1)
-    order = partial(batches, split, *drawn, reshuffle=config.train.reshuffle)
-    beside = drawn_batches(split, *drawn, reshuffle=config.train.reshuffle)
-    source, course = generator(config.seed, "train/epoch 1", device), course_of(corpus, config.train)
+    syllabus = syllabus_of(corpus, config.schedule, config.objective, config.train, config.seed)
     training.model.train()
-    # Where the KL weight stands makes no difference to what a step costs.
-
-    def step(number: int, batch: Batch) -> None:
-        loss = config.objective.at(0.0, config.schedule(0.0, course))
-        [moved] = on_device([batch], source.device)
-        training.update.step(moved, loss, source, one_by_one(beside(number), source.device))
-
-    # The largest needs the most memory; and whatever is made by the first step alone is then made.
-    step(0, max(order(), key=lambda batch: batch.tokens.numel()))
-    steps = tokens = 0
-    seconds = 0.0
-    for batch in order():
-        if steps >= LEAST_STEPS and seconds >= SECONDS:
-            break
-        seconds += _timed(partial(step, steps + 1, batch), device)
-        steps, tokens = steps + 1, tokens + batch.tokens.numel()
+    with host.own_stream(device):
+        _largest(training, syllabus, device)
+        taken = steps_of(training.model, training.update, syllabus)
+        for epoch in range(1, taken.ready_after + 1):
+            for _ in taken.take(epoch, None):
+                pass
+        steps = tokens = 0
+        seconds, epoch = 0.0, taken.ready_after + 1
+        numbers = taken.take(epoch, None)
+        for group in syllabus.groups(epoch):
+            if steps >= LEAST_STEPS and seconds >= SECONDS:
+                break
+            seconds += _timed(partial(next, numbers), device)
+            steps, tokens = steps + 1, tokens + int(syllabus.split.lengths[group].sum())
     training.keep_best()
     with tempfile.TemporaryDirectory() as scratch:
         checkpoint.write(LocalFiles(Path(scratch)), training.checkpoint())
@@ -134,6 +130,15 @@ def measure(config: TrialConfig, corpus: Corpus, device: str) -> dict[str, Any]:
         "evaluate_rate": evaluate_rate,
         "environment": environment(torch.device(device)),
     }
+
+
+def _largest(training: Training, syllabus: Syllabus, device: str) -> None:
+    """A step on the largest batch: it needs the most memory, and what the first step alone makes is then made."""
+    largest = max(syllabus.batches(1), key=lambda batch: batch.tokens.numel())
+    [batch] = on_device([largest], torch.device(device))
+    source = generator(syllabus.seed, "train/epoch 1", device)
+    beside = one_by_one(syllabus.beside(1)(0), source.device)
+    training.update.step(batch, syllabus.objective.at(*syllabus.when(1, 1)), source, beside)
 
 
 def _evaluate_rate(training: Training, config: TrialConfig, corpus: Corpus, device: str) -> float:

@@ -7,18 +7,15 @@ from typing import Any, Literal
 
 import torch
 
-from data.batch import training_groups
 from data.corpus import Corpus
 from model import host
 from model.repeated import Repeated
-from model.steps import OneByOne, Syllabus
-from model.train import course_of
+from model.steps import OneByOne
+from model.train import syllabus_of
 from sweep.config import TrialConfig
 from sweep.trial import prepare
 
 How = Literal["eager", "graphed"]
-WARM_UP = 3
-"""Epochs, by whose end each shape of batch that will be recorded has been."""
 
 
 @dataclass
@@ -96,20 +93,17 @@ def _train(
     ends: threading.Event,
     stretch: Stretch,
 ) -> None:
-    training, split, course = prepare(config, corpus, device), corpus.splits["train"], course_of(corpus, config.train)
-    read = config.train.batch_size, config.train.reshuffle
-    syllabus = Syllabus(split, *read, config.train.precision, config.seed, config.objective, config.schedule, course)
+    training = prepare(config, corpus, device)
+    syllabus = syllabus_of(corpus, config.schedule, config.objective, config.train, config.seed)
     steps = (Repeated if how == "graphed" else OneByOne)(training.model, training.update, syllabus)
     training.model.train()
-    warm_up = WARM_UP if how == "graphed" and device == "cuda" else 0
-    for epoch in range(1, warm_up + 1):
+    for epoch in range(1, steps.ready_after + 1):
         for _ in steps.take(epoch, None):
             pass
     _wait(device)
     ready.wait()
-    for epoch in range(warm_up + 1, 10**6):
-        groups = training_groups(split, read[0], config.seed, epoch, reshuffle=read[1])
-        tokens = [int(split.lengths[group].sum()) for group in groups]
+    for epoch in range(steps.ready_after + 1, 10**6):
+        tokens = [int(syllabus.split.lengths[group].sum()) for group in syllabus.groups(epoch)]
         for number in steps.take(epoch, None):
             stretch.steps, stretch.tokens = stretch.steps + 1, stretch.tokens + tokens[number - 1]
             if ends.is_set():
