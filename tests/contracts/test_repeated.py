@@ -33,6 +33,11 @@ DOCUMENTS |= {
 NOT_REPEATABLE = {"sa_vae under joint", *(name for name in DOCUMENTS if name.endswith("under aggressive"))}
 
 
+aten = torch.ops.aten
+HOSTS = (aten._local_scalar_dense.default, aten.nonzero.default, aten.lift_fresh.default, aten.equal.default)
+"""Operations that wait for a device, or that send it what is only known on the host."""
+
+
 class HostIsAskedError(Exception):
     """A number of the device was wanted on the host."""
 
@@ -41,7 +46,7 @@ class AsksNothing(TorchDispatchMode):
     """In which nothing waits for a device."""
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if function in (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.nonzero.default):
+        if function in HOSTS:
             raise HostIsAskedError(str(function))
         return function(*args, **(kwargs or {}))
 
