@@ -7,6 +7,7 @@ import resource
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -25,6 +26,7 @@ def set_up(threads: int = 1) -> None:
     torch.set_num_threads(threads)
     keep_memory()
     choose_products()
+    multiply_on_gpu_in("ieee")
 
 
 @functools.cache
@@ -50,6 +52,13 @@ def choose_products() -> None:
     matmul.fp32_precision = "bf16"
     if not multiplies_in_single(torch.mm):
         matmul.fp32_precision = "ieee"
+
+
+def multiply_on_gpu_in(precision: Literal["ieee", "tf32"]) -> None:
+    """What a GPU makes of float32 matrices; PyTorch would let cuDNN's LSTMs and convolutions round them to TF32."""
+    backends: Any = torch.backends
+    for part in (backends.cuda.matmul, backends.cudnn.rnn, backends.cudnn.conv):
+        part.fp32_precision = precision
 
 
 def multiplies_in_single(product: Callable[[Tensor, Tensor], Tensor]) -> bool:
