@@ -113,7 +113,7 @@ def kill_and_go_on(
     random, reached = Random(seed), []
 
     def num_told() -> int:
-        names = store.files.names("sweeps")
+        names = [name for name in store.files.names("sweeps") if store.is_recorded(name)]
         return sum(each.told for name in names for each in searches(store.recorded(name), store))
 
     for _ in range(kills):
