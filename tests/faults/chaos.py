@@ -217,7 +217,10 @@ def runs(uri: str, experiment: str) -> dict[str, Any]:
     for run in found:
         assert run.info.run_name not in shown, "two runs of one trial"
         tags = {name: text for name, text in run.data.tags.items() if not name.startswith(("on.", "mlflow."))}
-        metrics = {name: points(client, run.info.run_id, name) for name in run.data.metrics if not is_time(name)}
+        shows = {name: value for name, value in run.data.metrics.items() if not is_time(name)}
+        # Of a summary what it shows in the end: an earlier launch may have written that of fewer seeds.
+        is_trial = KEY in run.data.tags
+        metrics = {name: points(client, run.info.run_id, name) if is_trial else repr(shows[name]) for name in shows}
         artifacts = sorted(each.path for each in client.list_artifacts(run.info.run_id))
         shown[run.info.run_name] = (run.info.status, run.data.params, tags, metrics, artifacts)
     assert sum(KEY in run.data.tags for run in found) > 0

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -68,3 +69,11 @@ faults()
 print(faults())
 """
     assert int(run(program)) < 2**24 * 4 / 4096 / 8
+
+
+def test_float32_is_float32_on_a_gpu_too() -> None:
+    """The settings are there without one."""
+    host.set_up()
+    backends: Any = torch.backends
+    parts = (backends.cuda.matmul, backends.cudnn.rnn, backends.cudnn.conv)
+    assert [part.fp32_precision for part in parts] == ["ieee"] * 3
