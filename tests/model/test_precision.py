@@ -17,11 +17,6 @@ def settings() -> set[str]:
     return {part.fp32_precision for part in (torch.backends.cuda.matmul, cudnn.rnn, cudnn.conv)}  # type: ignore[attr-defined,union-attr]
 
 
-def test_float32_is_float32_on_a_gpu_too() -> None:
-    host.set_up()
-    assert settings() == {"ieee"}
-
-
 def test_tf32_is_of_a_training_alone() -> None:
     host.set_up()
     with products("tf32", GPU):
