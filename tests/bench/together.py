@@ -30,7 +30,6 @@ base:
   data: {{kind: grammar, train: {sentences}, valid: 50, test: 50}}
   model: {model}
   train: {{epochs: 2}}
-  evaluate: {{test: false}}
 resources: {{together: {together}}}
 seeds: {trials}
 """
