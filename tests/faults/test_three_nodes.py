@@ -2,6 +2,7 @@
 
 import os
 import re
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,6 +36,19 @@ def test_a_node_is_lost_with_the_trial_on_it(
         sweep.finish(process)
     assert "worker-lost" in sweep.said()
     undisturbed.check(sweep)
+
+
+def test_nodes_without_the_corpora_probe_train_and_evaluate(nodes: Nodes, tmp_path: Path, chaos_corpora: Path) -> None:
+    """What each of these reads is sent to them."""
+    sweep = Sweep(tmp_path / "chaos", chaos_corpora, address=nodes.address, epochs=1, extra=dict(TOKEN))
+    sweep.finish(sweep.start("seeds=1", "resources=auto", "--no-tracking"))
+    assert "4 shapes of trial are measured first" in sweep.said()
+    words = [*sweep.command("evaluate", "chaos"), "--iw", "10", "--no-tracking", "--address", nodes.address]
+    done = subprocess.run(
+        words, cwd=sweep.folder, env=sweep.environment, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "[4/4 done" in done.stderr
 
 
 def test_200_trials_of_no_work(nodes: Nodes, tmp_path: Path, lines_corpus: Path) -> None:
