@@ -15,6 +15,8 @@ from torch import Tensor
 
 # Of glibc's malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
+STREAMS = 32
+"""Of a process on a GPU: PyTorch then hands out the first again."""
 GPU_CONTEXT = 768 * 2**20
 """Bytes of a GPU that CUDA and its libraries take for each process, beside what PyTorch allocates. Not measured."""
 
@@ -83,6 +85,13 @@ def own_stream(device: str) -> AbstractContextManager[object]:
     if device != "cuda":
         return nullcontext()
     return torch.cuda.stream(torch.cuda.Stream())  # type: ignore[no-untyped-call]
+
+
+def empty_gpu_memory() -> None:
+    """Give back what PyTorch keeps of a GPU for what comes next; nothing of this process may be running there."""
+    # A workspace for each pair of a thread and a stream that multiplied matrices, up to 32 MiB: not in its cache.
+    torch._C._cuda_clearCublasWorkspaces()
+    torch.cuda.empty_cache()
 
 
 def limit_gpu_memory(share: float) -> None:

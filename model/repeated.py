@@ -25,7 +25,7 @@ BEFORE = 2
 """Steps of a shape that are taken one kernel at a time before it is recorded: libraries set themselves up in the first,
 and a shape that comes seldom is not worth it."""
 _RECORDING = threading.Lock()
-"""One at a time in a process: it gives memory back, which must not happen while another records."""
+"""PyTorch allows one at a time in a process."""
 
 
 class Repeated(Steps):
@@ -76,12 +76,16 @@ class Repeated(Steps):
         self._graphs[shape].replay()
 
     def _record(self, sentences: int, length: int) -> torch.cuda.CUDAGraph:
-        graph, stream = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
+        graph = torch.cuda.CUDAGraph()
         graph.register_generator_state(self.source)
-        # No step reads what another has left in memory, so that all can have the same. It has to be another stream than
-        # the one that all of a process share, which is the trial's own.
-        with _RECORDING, torch.cuda.graph(graph, self._pool, stream, capture_error_mode="thread_local"):
-            self._do(sentences, length)
+        with _RECORDING:
+            # On the trial's own stream. `torch.cuda.graph` would first wait for all that the GPU has to do, of the
+            # trials beside it, too. No step reads what another has left in memory, so that all can have the same.
+            graph.capture_begin(self._pool, capture_error_mode="thread_local")
+            try:
+                self._do(sentences, length)
+            finally:
+                graph.capture_end()
         return graph
 
     def _do(self, sentences: int, length: int) -> None:

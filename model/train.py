@@ -145,16 +145,19 @@ def fit(
     seed: int,
     keep: Callable[[EpochRecord | None], None],
     is_due: Callable[[], bool] = lambda: False,
+    *,
+    graphs: bool = True,
 ) -> None:
     """Train until the last epoch or the plateau rule's stop, from wherever `training` is.
 
     `keep` is called whenever a checkpoint taken there continues bit for bit: with the record of an epoch at its end,
     and with None after a step for which `is_due` gave True. What it raises ends the training.
+    graphs: as `steps_of`.
     Raises NonFiniteError at the end of an epoch with too many steps whose gradient was not finite, or that comes to a
     number which is not.
     """
     syllabus = syllabus_of(corpus, schedule, objective, config, seed)
-    course, steps = syllabus.course, steps_of(training.model, training.update, syllabus)
+    course, steps = syllabus.course, steps_of(training.model, training.update, syllabus, graphs=graphs)
     while training.epoch < config.epochs and not training.stopped:
         epoch, learning_rate = training.epoch + 1, training.update.learning_rate
         began = time.time() - (training.partial.seconds if training.partial else 0.0)
@@ -189,11 +192,11 @@ def syllabus_of(corpus: Corpus, schedule: Schedule, objective: Objective, config
     )
 
 
-def steps_of(model: TextModel, update: Update, syllabus: Syllabus) -> Steps:
-    """As one launch each on a GPU, where model and update allow that; else one kernel after the other."""
+def steps_of(model: TextModel, update: Update, syllabus: Syllabus, *, graphs: bool = True) -> Steps:
+    """On a GPU as one launch each, with `graphs`, where model and update allow it; else one kernel after the other."""
     is_repeatable = model.is_repeatable and update.is_repeatable
     on_gpu = next(model.parameters()).device.type == "cuda"
-    return (Repeated if on_gpu and is_repeatable else OneByOne)(model, update, syllabus)
+    return (Repeated if on_gpu and graphs and is_repeatable else OneByOne)(model, update, syllabus)
 
 
 def course_of(corpus: Corpus, config: TrainConfig) -> Course:

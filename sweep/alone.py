@@ -27,6 +27,8 @@ def train_alone(
     device: str,
     threads: int,
     on_epoch: Callable[[EpochRecord], None],
+    *,
+    graphs: bool = True,
 ) -> TrialResult:
     """Train one trial in this process; Ctrl-C and SIGTERM have it leave a checkpoint first. Raises as `run_trial`."""
 
@@ -36,7 +38,9 @@ def train_alone(
     this = Launch(store.launches, "")
     with this, ended_in_good_order(this, GRACE_SECONDS, say, lambda: os._exit(INTERRUPTED)):
         right = Right(this.id, this.stop)
-        return run_trial(config, store, corpora, device=device, threads=threads, on_epoch=on_epoch, right=right)
+        return run_trial(
+            config, store, corpora, device=device, threads=threads, graphs=graphs, on_epoch=on_epoch, right=right
+        )
 
 
 def main() -> None:
@@ -48,6 +52,7 @@ def main() -> None:
     parser.add_argument(
         "--threads", type=int, default=1, help="of this process; two trials of one do more than one of two"
     )
+    parser.add_argument("--no-graphs", action="store_true", help="launch the kernels of a GPU one by one")
     parser.add_argument("--seed", type=int, help="in place of the config's")
     options = parser.parse_args()
     if options.threads < 1:
@@ -58,7 +63,8 @@ def main() -> None:
             config = replace(config, seed=options.seed)
         store = TrialStore(options.results)
         store.check_writable()
-        result = train_alone(config, store, options.corpora, options.device, options.threads, _print)
+        where = options.corpora, options.device, options.threads
+        result = train_alone(config, store, *where, _print, graphs=not options.no_graphs)
         print(result.to_json())
 
 

@@ -27,6 +27,7 @@ from ray.tune.search import Searcher
 
 from data.cache import place
 from data.corpus import Corpus, CorpusConfig
+from model import host
 from sweep.claims import Launch
 from sweep.ending import ended_in_good_order
 from sweep.placing import Placing
@@ -93,6 +94,7 @@ def launch(
         return {
             **common,
             "threads": where.resources.threads,
+            "graphs": where.resources.graphs,
             "share": asdict(where.alone(taken) if alone else taken),
             "keys": [trial.key for trial in trials],
             "configs": json.dumps([trial.config for trial in trials]),
@@ -147,7 +149,7 @@ def _on_a_worker(work: Work, corpora: Mapping[CorpusConfig, Corpus]) -> Callable
             for told in together(assignments, device, work):
                 tune.report(_told(told))
         if device == "cuda":
-            torch.cuda.empty_cache()  # what comes next may be another process's
+            host.empty_gpu_memory()  # what comes next may be another process's
 
     # By Ray's store of objects, which takes them to a node once, however many workers are there.
     return cast(Callable[[Mapping[str, Any]], None], tune.with_parameters(trainable, shipped=dict(corpora)))

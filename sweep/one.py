@@ -36,8 +36,9 @@ def train_one(
         if not quiet:
             sys.stderr.write(describe(record) + "\n")
 
+    where = corpora, device or default_device(), threads
     for each in filter(None, (config.prerequisite, config)):
-        result = train_alone(each, store, corpora, device or default_device(), threads, show)
+        result = train_alone(each, store, *where, show, graphs=spec.fields.resources.graphs)
     return result
 
 

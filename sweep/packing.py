@@ -21,8 +21,7 @@ BYTES_NEEDED = 2**20
 
 def learn(plan: Plan, store: TrialStore, device: str, shapes: Iterable[str]) -> None:
     """Have a plan know of those shapes what was measured on a kind of device."""
-    threads = plan.fields.resources.threads
-    by_key = {probe_key(shape, device, threads): shape for shape in shapes}
+    by_key = {_key(shape, device, plan): shape for shape in shapes}
     plan.costs.learn({by_key[key]: probe for key, probe in store.probes.results(by_key).items()})
 
 
@@ -66,11 +65,15 @@ def _wanted(
     for study in studies:
         config = TrialConfig.parse({**study.document, "seed": 0})
         first.setdefault(weight_of(config, plan.corpora(config.data)).shape, (study.cell, config.document()))
-    threads = plan.fields.resources.threads
     return {
-        shape: WantedTrial(probe_key(shape, device, threads), {"probe": f"probe of {cell}"}, config["seed"], config)
+        shape: WantedTrial(_key(shape, device, plan), {"probe": f"probe of {cell}"}, config["seed"], config)
         for shape, (cell, config) in first.items()
     }
+
+
+def _key(shape: str, device: str, plan: Plan) -> str:
+    resources = plan.fields.resources
+    return probe_key(shape, device, resources.threads, resources.graphs)
 
 
 def _described(probe: Probe) -> str:

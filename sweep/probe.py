@@ -60,9 +60,9 @@ def shape_of(config: TrialConfig, content_hash: str) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
-def probe_key(shape: str, device: str, threads: int) -> str:
-    """Of the probe of a shape. device: `cpu` or `cuda`."""
-    return f"{shape}-{device}-{threads}"
+def probe_key(shape: str, device: str, threads: int, graphs: bool = True) -> str:
+    """Of the probe of a shape. device: `cpu` or `cuda`. graphs: as `Resources` has it, which a CPU does not feel."""
+    return f"{shape}-{device}-{threads}" + ("-graphs" if graphs and device == "cuda" else "")
 
 
 def _shaping(config: TrialConfig, name: str) -> dict[str, Any]:

@@ -46,7 +46,15 @@ LOOK = 0.5
 
 
 def run_probe(
-    config: TrialConfig, store: TrialStore, key: str, corpora: Path, *, device: str, threads: int, right: Right
+    config: TrialConfig,
+    store: TrialStore,
+    key: str,
+    corpora: Path,
+    *,
+    device: str,
+    threads: int,
+    graphs: bool,
+    right: Right,
 ) -> Probe:
     """Measure the shape of a trial, or return what was found of it before. key: of the probe.
 
@@ -56,7 +64,7 @@ def run_probe(
     if attempt is None:
         return store.probes.result(key)
     with guarded(attempt, lambda: 0):
-        options = {"corpora": corpora, "device": device, "threads": threads}
+        options = {"corpora": corpora, "device": device, "threads": threads, "graphs": graphs}
         found = _in_own_process(config.document(), options, right.stop)
         probe = Probe(key=key, config=config.document(), finished=time.time(), **found)
         attempt.finish(probe)
@@ -93,7 +101,7 @@ def _in_own_process(document: Mapping[str, Any], options: Mapping[str, object], 
     return json.loads(said.splitlines()[-1])
 
 
-def measure(config: TrialConfig, corpus: Corpus, device: str) -> dict[str, Any]:
+def measure(config: TrialConfig, corpus: Corpus, device: str, *, graphs: bool = True) -> dict[str, Any]:
     """Fields of `Probe` besides whose it is: the first steps of the trial, a checkpoint and part of an evaluation.
 
     Memory is that of the whole process, at its peak since it began.
@@ -103,7 +111,7 @@ def measure(config: TrialConfig, corpus: Corpus, device: str) -> dict[str, Any]:
     training.model.train()
     with host.own_stream(device):
         _largest(training, syllabus, device)
-        taken = steps_of(training.model, training.update, syllabus)
+        taken = steps_of(training.model, training.update, syllabus, graphs=graphs)
         for epoch in range(1, taken.ready_after + 1):
             for _ in taken.take(epoch, None):
                 pass
@@ -166,11 +174,13 @@ def main() -> None:
     parser.add_argument("--device", required=True)
     parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("--parent", type=int, required=True)
+    parser.add_argument("--graphs", choices=["True", "False"], required=True)
     options = parser.parse_args()
     threading.Thread(target=_end_with, args=(options.parent,), daemon=True).start()
     host.set_up(options.threads)
     config = TrialConfig.parse(json.load(sys.stdin))
-    print(json.dumps(measure(config, load(config.data, options.corpora), options.device)))
+    corpus = load(config.data, options.corpora)
+    print(json.dumps(measure(config, corpus, options.device, graphs=options.graphs == "True")))
 
 
 def _end_with(parent: int) -> None:

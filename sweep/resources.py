@@ -3,19 +3,19 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import (
     BaseModel,
     ConfigDict,
+    Field,
     NonNegativeFloat,
     PositiveFloat,
-    PositiveInt,
     field_validator,
     model_validator,
 )
 
-from model.host import GPU_CONTEXT
+from model.host import GPU_CONTEXT, STREAMS
 from sweep.probe import Probe
 
 MARGIN = 1.2
@@ -39,7 +39,8 @@ class Resources(BaseModel):
     cpu: cores, and threads. gpu: a share of a GPU, or `auto`: one when the cluster has any, else none; with `probe`, as
     much as its memory needs. probe: have a few steps of each shape of trial measured before the first is trained.
     together: how many trials share a process at the most. `auto`: as many as a GPU has memory for, where each was
-    probed, and else one: on a CPU trials of one process would get in each other's way.
+    probed, and else one: on a CPU trials of one process would get in each other's way. graphs: have a GPU told each
+    step of training as a whole, where a system allows that.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -47,7 +48,8 @@ class Resources(BaseModel):
     cpu: PositiveFloat = 1.0
     gpu: NonNegativeFloat | Literal["auto"] = "auto"
     probe: bool = False
-    together: PositiveInt | Literal["auto"] = "auto"
+    together: Annotated[int, Field(ge=1, le=STREAMS)] | Literal["auto"] = "auto"
+    graphs: bool = True
 
     @model_validator(mode="before")
     @classmethod

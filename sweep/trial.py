@@ -39,6 +39,7 @@ def run_trial(
     *,
     device: str = "cpu",
     threads: int = 1,
+    graphs: bool = True,
     on_epoch: Callable[[EpochRecord], None] = lambda record: None,
     right: Right | None = None,
     key: str | None = None,
@@ -47,7 +48,7 @@ def run_trial(
 
     `on_epoch` is called after each epoch's checkpoint is in the store; SystemExit from it stops the trial. Same config,
     same machine: same bits on CPU.
-    Sets the number of threads, and how PyTorch uses the CPU, for the whole process.
+    Sets the number of threads, and how PyTorch uses the CPU, for the whole process. graphs: as `fit`.
     right: by default that of a launch of its own. key: the trial's, if the caller knows it; a corpus that has changed
     or is missing is then a failure of that trial.
     Raises TrialFailedError when it fails, its cause recorded; TakenError when another launch trains it;
@@ -57,7 +58,7 @@ def run_trial(
     if right is None:
         with Launch(store.launches, "") as own:
             return run_trial(
-                config, store, corpora, device=device, threads=threads, on_epoch=on_epoch,
+                config, store, corpora, device=device, threads=threads, graphs=graphs, on_epoch=on_epoch,
                 right=Right(own.id, own.stop), key=key,
             )  # fmt: skip
     host.set_up(threads)
@@ -75,7 +76,7 @@ def run_trial(
     if store.state(attempt.key) == "done":  # since it was looked at: whoever had it gave it up by finishing
         attempt.withdraw()
         return store.result(attempt.key)
-    trial = _Trial(config, corpus, device, store, attempt, on_epoch, right.stop)
+    trial = _Trial(config, corpus, device, graphs, store, attempt, on_epoch, right.stop)
     with guarded(attempt, lambda: trial.epoch), logged(attempt), host.own_stream(device):
         if found != attempt.key:
             raise ConfigurationError(
@@ -91,6 +92,7 @@ class _Trial:
     config: TrialConfig
     corpus: Corpus
     device: str
+    graphs: bool
     store: TrialStore
     attempt: Attempt
     on_epoch: Callable[[EpochRecord], None]
@@ -119,7 +121,7 @@ class _Trial:
         config = self.config
         fit(
             training, self.corpus, config.schedule, config.objective, config.train, config.evaluate, config.seed,
-            self._keep, self._is_due,
+            self._keep, self._is_due, graphs=self.graphs,
         )  # fmt: skip
         result = _result(self.attempt.key, config, self.corpus, training, started)
         self.attempt.finish(result, training.best)

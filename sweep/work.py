@@ -25,7 +25,7 @@ class Assignment:
     """One job of a launch, for the worker that it fell to.
 
     key, config: of what is to be done. results, corpora: where they are for the worker too. threads: of computation on
-    a CPU. share: what it may take of its node, as fields of `Share`.
+    a CPU. share: what it may take of its node, as fields of `Share`. graphs: as `Resources` has it.
     """
 
     key: str
@@ -35,6 +35,7 @@ class Assignment:
     launch: str
     threads: int
     share: dict[str, float]
+    graphs: bool = True
 
 
 Report = Callable[[EpochRecord], None]
@@ -50,7 +51,7 @@ def train(assignment: Assignment, device: str, report: Report) -> None:
     def work(store: TrialStore, right: Right) -> None:
         run_trial(
             TrialConfig.parse(assignment.config), store, Path(assignment.corpora), device=device,
-            threads=assignment.threads, on_epoch=report, right=right, key=assignment.key,
+            threads=assignment.threads, graphs=assignment.graphs, on_epoch=report, right=right, key=assignment.key,
         )  # fmt: skip
 
     _as_asked(assignment, device, work)
@@ -74,7 +75,7 @@ def probe(assignment: Assignment, device: str, report: Report) -> None:
     def work(store: TrialStore, right: Right) -> None:
         run_probe(
             TrialConfig.parse(assignment.config), store, assignment.key, Path(assignment.corpora),
-            device=device, threads=assignment.threads, right=right,
+            device=device, threads=assignment.threads, graphs=assignment.graphs, right=right,
         )  # fmt: skip
 
     _as_asked(assignment, device, work)

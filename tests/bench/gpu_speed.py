@@ -50,7 +50,7 @@ def measure(config: TrialConfig, corpus: Corpus, device: str, how: How, trials: 
     """
     host.set_up(1)
     if device == "cuda":
-        torch.cuda.empty_cache()
+        host.empty_gpu_memory()
         torch.cuda.reset_peak_memory_stats()
     stretches, errors = [Stretch() for _ in range(trials)], list[BaseException]()
     ready, ends = threading.Barrier(trials + 1), threading.Event()

@@ -112,7 +112,9 @@ def test_systems_share_shapes_by_what_a_step_does(kind: str, one: dict[str, obje
 def test_another_text_device_or_number_of_threads_is_another_probe() -> None:
     shape = shape_of(config_of(), "text")
     assert shape_of(config_of(), "other text") != shape
-    assert len({probe_key(shape, *where) for where in (("cpu", 1), ("cpu", 2), ("cuda", 1))}) == 3
+    places = [("cpu", 1), ("cpu", 2), ("cuda", 1), ("cuda", 1, False)]
+    assert len({probe_key(shape, *where) for where in places}) == len(places)
+    assert probe_key(shape, "cpu", 1, graphs=False) == probe_key(shape, "cpu", 1)
 
 
 def test_a_damaged_record_is_no_probe() -> None:
@@ -154,7 +156,7 @@ def launch(tmp_path: Path) -> Iterator[Launch]:
 
 
 def probe_here(store: TrialStore, key: str, corpora: Path, right: Right, **changes: object) -> Probe:
-    return run_probe(config_of(**changes), store, key, corpora, device="cpu", threads=1, right=right)
+    return run_probe(config_of(**changes), store, key, corpora, device="cpu", threads=1, graphs=True, right=right)
 
 
 def test_it_is_made_once_in_a_process_of_its_own_and_kept(lines_corpus: Path, tmp_path: Path, launch: Launch) -> None:

@@ -42,7 +42,7 @@ def configs() -> list[TrialConfig]:
 
 
 def run_together(
-    configs: Sequence[TrialConfig], store: TrialStore, corpora: Path, work: Work = train
+    configs: Sequence[TrialConfig], store: TrialStore, corpora: Path, work: Work = train, device: str = "cpu"
 ) -> dict[str, list[Told]]:
     """What each tells, by its key."""
     loaded = Corpora(corpora)
@@ -51,10 +51,12 @@ def run_together(
     with Launch(store.launches, "together") as this:
         common = {"results": str(store.location), "corpora": str(corpora), "launch": this.id}
         assignments = [
-            Assignment(key=key, config=config.document(), **common, threads=1, share=asdict(Share(1)))
+            Assignment(
+                key=key, config=config.document(), **common, threads=1, share=asdict(Share(1, float(device == "cuda")))
+            )
             for key, config in zip(keys, configs, strict=True)
         ]
-        for each in together(assignments, "cpu", work):
+        for each in together(assignments, device, work):
             told[each.key].append(each)
     return told
 
@@ -74,6 +76,18 @@ def test_each_comes_to_what_it_comes_to_alone(configs: list[TrialConfig], lines_
         assert end == Told(key)
     results = store.results(told).values()
     assert max(result.started for result in results) < min(result.finished for result in results), "one after the other"
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_each_comes_to_what_it_comes_to_alone_on_a_gpu(
+    configs: list[TrialConfig], lines_corpus: Path, tmp_path: Path
+) -> None:
+    store, alone = TrialStore(tmp_path / "together"), TrialStore(tmp_path / "alone")
+    told = run_together(configs, store, lines_corpus, device="cuda")
+    for config, key in zip(configs, told, strict=True):
+        expected = run_trial(config, alone, lines_corpus, device="cuda")
+        assert store.result(key).test == pytest.approx(expected.test, rel=1e-4)
 
 
 def test_one_that_fails_leaves_the_others_alone(configs: list[TrialConfig], lines_corpus: Path, tmp_path: Path) -> None:
