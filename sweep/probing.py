@@ -109,20 +109,19 @@ def measure(config: TrialConfig, corpus: Corpus, device: str, *, graphs: bool = 
     training = prepare(config, corpus, device)
     syllabus = syllabus_of(corpus, config.schedule, config.objective, config.train, config.seed)
     training.model.train()
-    with host.own_stream(device):
-        _largest(training, syllabus, device)
-        taken = steps_of(training.model, training.update, syllabus, graphs=graphs)
-        for epoch in range(1, taken.ready_after + 1):
-            for _ in taken.take(epoch, None):
-                pass
-        steps = tokens = 0
-        seconds, epoch = 0.0, taken.ready_after + 1
-        numbers = taken.take(epoch, None)
-        for group in syllabus.groups(epoch):
-            if steps >= LEAST_STEPS and seconds >= SECONDS:
-                break
-            seconds += _timed(partial(next, numbers), device)
-            steps, tokens = steps + 1, tokens + int(syllabus.split.lengths[group].sum())
+    _largest(training, syllabus, device)
+    taken = steps_of(training.model, training.update, syllabus, graphs=graphs)
+    for epoch in range(1, taken.ready_after + 1):
+        for _ in taken.take(epoch, None):
+            pass
+    steps = tokens = 0
+    seconds, epoch = 0.0, taken.ready_after + 1
+    numbers = taken.take(epoch, None)
+    for group in syllabus.groups(epoch):
+        if steps >= LEAST_STEPS and seconds >= SECONDS:
+            break
+        seconds += _timed(partial(next, numbers), device)
+        steps, tokens = steps + 1, tokens + int(syllabus.split.lengths[group].sum())
     training.keep_best()
     with tempfile.TemporaryDirectory() as scratch:
         checkpoint.write(LocalFiles(Path(scratch)), training.checkpoint())
@@ -180,7 +179,8 @@ def main() -> None:
     host.set_up(options.threads)
     config = TrialConfig.parse(json.load(sys.stdin))
     corpus = load(config.data, options.corpora)
-    print(json.dumps(measure(config, corpus, options.device, graphs=options.graphs == "True")))
+    with host.own_stream(options.device):
+        print(json.dumps(measure(config, corpus, options.device, graphs=options.graphs == "True")))
 
 
 def _end_with(parent: int) -> None:

@@ -4,11 +4,19 @@ import json
 import math
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from sweep.config import TrialConfig
+from sweep.plan import make_plan
+from sweep.spec import SweepSpec
+from sweep.store import TrialStore
+from tests.bench.bench_gpu import write_words_at_random
+from tests.bench.gpu_arithmetic import GPUS, step_of
 from tests.bench.slots import Slept, measured
+from tests.faults.chaos import SMALL
 
 ROOT = Path(__file__).parents[1]
 SPEC = """
@@ -135,10 +143,12 @@ runpy.run_module("tests.bench.bench_gpu", run_name="__main__")
 
 @pytest.mark.slow
 def test_a_gpu_is_measured_on_a_machine_with_little_more_than_pytorch(tmp_path: Path) -> None:
-    """Here its CPU: what it does is the same, but for the recording of steps."""
+    """Here its CPU: what it does is the same, but for the recording of steps. A table is begun."""
     cells = ["Standard / LSTM-LM", "Inputless / LSTM-VAE-AVG (L = 5)"]
-    small = ["--device", "cpu", "--part", "0.001", "--seconds", "0.3", "--size", "64", "--precisions", "fp32"]
-    where = ["--corpora", str(tmp_path), "--json", str(tmp_path / "gpu.json")]
+    write_words_at_random(tmp_path, 0.001)
+    (tmp_path / "random").rename(tmp_path / "ptb")
+    small = ["--device", "cpu", "--seconds", "0.3", "--size", "64", "--precisions", "fp32", "--minutes", "0.06"]
+    where = ["--corpora", str(tmp_path), "--json", str(tmp_path / "gpu.json"), "--results", str(tmp_path / "results")]
     asked = [*small, *where, "--together", "1", "3", "--cells", *cells]
     done = subprocess.run(
         [sys.executable, "-c", BARE.format(arguments=asked)], cwd=ROOT, capture_output=True, text=True, check=False
@@ -151,3 +161,29 @@ def test_a_gpu_is_measured_on_a_machine_with_little_more_than_pytorch(tmp_path: 
     assert all(row["tokens_per_second"] > 0 for row in found["rows"])
     assert found["hours"]["fp32"] > 0
     assert "training of these 2 cells, fp32:" in done.stdout
+    plan, store = make_plan(SweepSpec.load("ptb"), tmp_path), TrialStore(tmp_path / "results")
+    counts = Counter(store.states(plan.record.wanted).values())
+    assert counts["done"] + counts["started"] > 0
+    assert counts["failed"] == 0
+    assert f"{counts['done']} of 60 trials are done" in done.stdout
+
+
+@pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16"])
+def test_the_arithmetic_of_a_gpu_is_that_of_its_assumptions(precision: str) -> None:
+    [gpu] = [gpu for gpu in GPUS if gpu.precision == precision]
+    sizes = {"embedding_dim": 100, "hidden_dim": 400, "latent_dim": 32}
+    rest = {**SMALL, "train": {"batch_size": 32}, "seed": 0}
+    lm, one, ten = (
+        step_of(TrialConfig.parse({**rest, "model": model}), operations, 32 * 23, 10_000, gpu)
+        for model, operations in (
+            ({"kind": "lstm_lm", "embedding_dim": 100, "hidden_dim": 400}, 4.8e6),
+            ({"kind": "lstm_vae", **sizes}, 5.7e6),
+            ({"kind": "lstm_vae", **sizes, "samples": 10}, 49e6),
+        )
+    )
+    assert lm.graphed < one.graphed < ten.graphed
+    for step in (lm, one, ten):
+        assert step.work < step.together(20) + 1e-12 <= step.graphed <= step.eager
+        assert step.together(1) == step.graphed
+    # 736 words, of which each is multiplied by each weight three times, and their logits, which pass five times.
+    assert one.work == pytest.approx(6 * 736 * 5.7e6 / gpu.large + 5 * 736 * 10_000 * gpu.size / 3.6e12)

@@ -1,7 +1,7 @@
 """What a GPU makes of the paper's PTB table: whether it is right there, how fast, and the table itself.
 
     python -m tests.bench.bench_gpu [--corpora corpora] [--precisions fp32 tf32 bf16] [--together 1 2 5 10 20]
-        [--seconds 5] [--minutes 0] [--results results] [--json FILE] [--device cuda]
+        [--seconds 5] [--minutes 0] [--train-in fp32] [--results results] [--json FILE] [--device cuda]
 
 For a machine that has PyTorch, NumPy, pydantic, safetensors and PyYAML, and neither Ray nor MLflow. Where PTB is not
 below --corpora, words at random of its sizes take its place, and no table is trained.
@@ -11,14 +11,15 @@ below --corpora, words at random of its sizes take its place, and no table is tr
    a launch (graphed), and so many side by side in this process; the part of what the same GPU makes of products of
    large matrices; memory. From the best of them the hours that the 60 trials would take.
 3. With --minutes, the table: as many trials side by side as was fastest, for so long; what is done, and the checkpoints
-   of what is not, are in --results, from where any machine goes on (`sweep resume ptb`, once `sweep run ptb` knows it,
-   or this again). The table itself is printed by `sweep table ptb`.
+   of what is not, are in --results, from where any machine goes on (this again, or `sweep run ptb`; of another
+   precision than fp32, `sweep run ptb train.precision=tf32`). `sweep table ptb` prints it.
 """
 
 import argparse
 import json
+import os
 import tempfile
-import time
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -32,8 +33,11 @@ from data.cache import load
 from data.corpus import Corpus
 from model import host
 from model.randomness import generator
-from sweep.claims import Launch, request_stop
+from sweep.alone import GRACE_SECONDS
+from sweep.claims import Launch
 from sweep.config import TrialConfig
+from sweep.ending import ended_in_good_order
+from sweep.exits import INTERRUPTED
 from sweep.plan import Plan, make_plan
 from sweep.resources import Share
 from sweep.spec import SweepSpec
@@ -62,10 +66,11 @@ def write_words_at_random(corpora: Path, part: float) -> str:
 
 def plan_of(options: argparse.Namespace, scratch: Path) -> tuple[Plan, bool]:
     """The paper's table, and whether it is of PTB itself."""
+    overrides = [f"train.precision={options.train_in}"]
     if (options.corpora / "ptb").is_dir():
-        return make_plan(SweepSpec.load("ptb"), options.corpora), True
+        return make_plan(SweepSpec.load("ptb", overrides), options.corpora), True
     name = write_words_at_random(scratch, options.part)
-    overrides = ["axes.dataset.PTB.data.kind=lines", f"axes.dataset.PTB.data.name={name}"]
+    overrides += ["axes.dataset.PTB.data.kind=lines", f"axes.dataset.PTB.data.name={name}"]
     return make_plan(SweepSpec.load("ptb", overrides), scratch), False
 
 
@@ -158,25 +163,35 @@ def estimate(rows: Sequence[dict[str, Any]], plan: Plan, precision: str) -> floa
     return sum(tokens / speed for speed in best.values()) / 3600
 
 
+def side_by_side(rows: Sequence[dict[str, Any]], precision: str) -> int:
+    """How many trials at once train all of the cells soonest."""
+    seconds: dict[int, list[float]] = {}
+    for row in rows:
+        if row["how"] == "graphed" and row["precision"] == precision and "failed" not in row:
+            seconds.setdefault(row["trials"], []).append(1 / row["tokens_per_second"])
+    most = max(len(each) for each in seconds.values())
+    return min((trials for trials in seconds if len(seconds[trials]) == most), key=lambda trials: sum(seconds[trials]))
+
+
 def train_table(plan: Plan, options: argparse.Namespace, at_once: int) -> None:
-    """For so many minutes; those that are under way then leave their checkpoints."""
-    store, ends = TrialStore(options.results), time.monotonic() + 60 * options.minutes
+    """For so many minutes; those that are under way then leave their checkpoints, as they do at an interrupt."""
+    store = TrialStore(options.results)
     store.record(plan.record)
-    while time.monotonic() < ends:
-        left = plan.missing(store.states(plan.record.wanted))[:at_once]
-        if not left:
-            break
-        with Launch(store.launches, plan.record.name) as this:
-            common = {"results": str(store.location), "corpora": str(options.corpora), "launch": this.id}
-            share = asdict(Share(1, float(options.device == "cuda")))
-            assignments = [
-                Assignment(key=trial.key, config=trial.config, **common, threads=1, share=share) for trial in left
-            ]
+    left = plan.missing(store.states(plan.record.wanted))
+    this, share = Launch(store.launches, plan.record.name), asdict(Share(1, float(options.device == "cuda")))
+    common = {"results": str(store.location), "corpora": str(options.corpora), "launch": this.id, "share": share}
+    ending = threading.Timer(60 * options.minutes, this.stop.set)
+    ending.daemon = True
+    with this, ended_in_good_order(this, GRACE_SECONDS, print, lambda: os._exit(INTERRUPTED)):
+        ending.start()
+        for group in (left[first : first + at_once] for first in range(0, len(left), at_once)):
+            if this.stop.is_set():
+                break
+            assignments = [Assignment(key=trial.key, config=trial.config, **common, threads=1) for trial in group]
             for told in together(assignments, options.device, train):
                 if told.epoch is None:
                     print(f"{told.key[:12]} {told.cause or store.state(told.key)}", flush=True)
-                if time.monotonic() > ends:
-                    request_stop(store.launches, this.id)
+    ending.cancel()
     counts = list(store.states(plan.record.wanted).values())
     print(f"{counts.count('done')} of {len(counts)} trials are done in {options.results}; run this again to go on")
 
@@ -189,12 +204,15 @@ def main() -> None:
     parser.add_argument("--cells", nargs="+", metavar="NAME", help="which; all twelve by default")
     parser.add_argument("--seconds", type=float, default=5.0, help="of each measurement")
     parser.add_argument("--minutes", type=float, default=0.0, help="of the table's training")
+    parser.add_argument("--train-in", default="fp32", metavar="PRECISION", help="of the table, one of --precisions")
     parser.add_argument("--results", default="results")
     parser.add_argument("--part", type=float, default=1.0, help="of the size of the words at random")
     parser.add_argument("--size", type=int, default=8192, help="of the matrices whose products are the ceiling")
     parser.add_argument("--device", default="cuda", choices=["cuda", "cpu"])
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the measurements here as well")
     options = parser.parse_args()
+    if options.train_in not in options.precisions:
+        parser.error(f"--train-in is one of --precisions, {', '.join(options.precisions)}, not {options.train_in}")
     host.set_up(1)
     with tempfile.TemporaryDirectory() as scratch:
         plan, is_ptb = plan_of(options, Path(scratch))
@@ -214,8 +232,7 @@ def main() -> None:
             found = {"facts": facts(options.device), "checked": checked, "rows": rows, "hours": hours}
             options.json.write_text(json.dumps(found, indent=1))
         if options.minutes and is_ptb:
-            fastest = max((row for row in rows if "failed" not in row), key=lambda row: row["tokens_per_second"])
-            train_table(plan, options, fastest["trials"])
+            train_table(plan, options, side_by_side(rows, options.train_in))
 
 
 if __name__ == "__main__":
