@@ -131,7 +131,10 @@ with cluster(Resources(), sys.argv[2], wait=said.append) as where:
     alone = where.alone(Share(1))
     with Launch(store.launches, "growing") as this:
         queue = TrialQueue(trials, store, RetryPolicy(), [], this.id, lambda key: 0)
-        launch(queue, store, Corpora(folder), where, this, 60.0, work, lambda key: Share(1) if int(key) else alone)
+        shares = {trial.key: Share(1) if int(trial.key) else alone for trial in trials}
+        def share_of(keys):
+            return shares[keys[0]] if len(keys) == 1 else None
+        launch(queue, store, Corpora(folder), where, this, 60.0, work, share_of)
     results = store.results(trial.key for trial in trials).values()
     most = max(sum(other.started <= each.started < other.finished for other in results) for each in results)
 print(json.dumps([said, alone.memory, len(results), most]))
