@@ -10,7 +10,7 @@ import os
 import signal
 import socket
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
@@ -30,10 +30,11 @@ from data.corpus import Corpus, CorpusConfig
 from model import host
 from sweep.claims import Launch
 from sweep.ending import ended_in_good_order
+from sweep.groups import ShareOf, next_group
 from sweep.placing import Placing
 from sweep.queue import TrialQueue
-from sweep.record import EpochRecord, FailureKind, WantedTrial
-from sweep.resources import Cluster, Share
+from sweep.record import EpochRecord, FailureKind
+from sweep.resources import Cluster
 from sweep.store import TrialStore
 from sweep.together import Told, together
 from sweep.weight import Corpora
@@ -57,46 +58,32 @@ def launch(
     this: Launch,
     grace_seconds: float,
     work: Work = train,
-    share_of: Callable[[Sequence[str]], Share | None] | None = None,
+    share_of: ShareOf | None = None,
 ) -> None:
     """Work through a queue on the cluster; returns when nothing runs any more. What came of it is in the store.
 
     Ctrl-C, SIGTERM or a request to stop ends it in good order: no trial is started, and those that run have
     `grace_seconds` to leave a checkpoint. A second signal ends it at once.
     corpora: of all that is in the queue, loaded; the nodes of a cluster that was joined get them from here.
-    share_of: what trials, by their keys, take of a node in one process, or None where they are not to share one; what
-    unmeasured ones take by default.
+    share_of: that of unmeasured trials by default.
     """
 
-    def share(trials: Sequence[WantedTrial]) -> Share | None:
-        keys = [trial.key for trial in trials]
-        return share_of(keys) if share_of else where.share_together([None for _ in keys])
-
-    def next_trials() -> Mapping[str, Any] | None:
+    def assignments() -> Mapping[str, Any] | None:
         """What a worker is given to do, if anything is to be done now."""
-        # No device is to have many while another has none.
-        fair = -(-queue.num_waiting // where.devices)
-        found = queue.next()
+        found = next_group(queue, where, share_of or (lambda keys: where.share_together([None for _ in keys])))
         if found is None:
             return None
-        first, alone = found
-        trials = [first]
-        while not alone and len(trials) < fair:
-            more = queue.next_beside(lambda trial: share([*trials, trial]) is not None)
-            if more is None:
-                break
-            trials.append(more)
-        taken = share(trials)
-        assert taken is not None
-        # Absolute paths: a worker may have another working directory.
-        common = {"results": str(store.files), "corpora": str(corpora.folder.absolute()), "launch": this.id}
-        # Configs as text: their values Tune would copy, flatten and keep, several times for each trial.
+        trials, share = found
         return {
-            **common,
+            # Absolute paths: a worker may have another working directory.
+            "results": str(store.files),
+            "corpora": str(corpora.folder.absolute()),
+            "launch": this.id,
             "threads": where.resources.threads,
             "graphs": where.resources.graphs,
-            "share": asdict(where.alone(taken) if alone else taken),
+            "share": asdict(share),
             "keys": [trial.key for trial in trials],
+            # As text: their values Tune would copy, flatten and keep, several times for each trial.
             "configs": json.dumps([trial.config for trial in trials]),
         }
 
@@ -110,7 +97,7 @@ def launch(
                 _on_a_worker(work, corpora.loaded if where.is_joined else {}), lambda assigned: assigned["share"]
             ),
             tune_config=tune.TuneConfig(
-                search_alg=_Handout(queue, this, placing, next_trials),
+                search_alg=_Handout(queue, this, placing, assignments),
                 num_samples=-1,
                 reuse_actors=True,
                 trial_name_creator=lambda trial: trial.config["keys"][0][:12],
@@ -168,13 +155,13 @@ class _Handout(Searcher):  # type: ignore[misc]  # ray is untyped
         queue: TrialQueue[Any],
         this: Launch,
         placing: Placing,
-        next_trials: Callable[[], Mapping[str, Any] | None],
+        assignments: Callable[[], Mapping[str, Any] | None],
     ):
         super().__init__()
         self._queue = queue
         self._this = this
         self._placing = placing
-        self._next_trials = next_trials
+        self._assignments = assignments
 
     def __getstate__(self) -> dict[str, Any]:
         # Tune pickles its searcher for a restore that is never made; the queue's observers hold threads.
@@ -183,7 +170,7 @@ class _Handout(Searcher):  # type: ignore[misc]  # ray is untyped
     def suggest(self, trial_id: str) -> Any:
         if self._this.stop.is_set() or self._queue.is_over:
             return Searcher.FINISHED
-        found = self._next_trials()
+        found = self._assignments()
         if found is not None:
             self._placing.handed_out(found["keys"][0])
         return found

@@ -1,17 +1,18 @@
 """Before a training: what trials of each shape take, measured where nobody has yet, so that they can be packed."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 
 from rich.console import Console
 
 from sweep.claims import Launch
 from sweep.config import TrialConfig
+from sweep.groups import ShareOf
 from sweep.plan import Plan
 from sweep.probe import Probe, probe_key
 from sweep.progress import Progress
 from sweep.queue import TrialQueue
 from sweep.record import StudyPlan, WantedTrial
-from sweep.resources import Cluster, Share
+from sweep.resources import Cluster
 from sweep.store import TrialStore
 from sweep.weight import weight_of
 
@@ -52,7 +53,7 @@ def probe_shapes(
     learn(plan, store, where.device, wanted)
 
 
-def _by_itself(where: Cluster) -> Callable[[Sequence[str]], Share | None]:
+def _by_itself(where: Cluster) -> ShareOf:
     """What is measured has nobody beside it in its process."""
     return lambda keys: where.unmeasured if len(keys) == 1 else None
 

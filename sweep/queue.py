@@ -63,12 +63,11 @@ class TrialQueue(Generic[Record]):
         turn = self._next_free()
         return None if turn is None else (turn.trial, turn.alone)
 
-    def next_beside(self, fits: Callable[[WantedTrial], bool]) -> WantedTrial | None:
-        """The next trial, to start with one that was just handed out; None when that is none that may, or that fits.
-
-        What a search has suggested may not: it can be ended before the others.
-        """
-        turn = self._next_free(lambda turn: not turn.alone and not turn.is_suggested and fits(turn.trial))
+    def next_beside(self, first: WantedTrial, fits: Callable[[WantedTrial], bool]) -> WantedTrial | None:
+        """The next trial, to share a process with one that was just handed out; None where that is not to be."""
+        if not self._under_way[first.key].may_share:
+            return None
+        turn = self._next_free(lambda turn: turn.may_share and fits(turn.trial))
         return None if turn is None else turn.trial
 
     def _next_free(self, suits: Callable[[Turn], bool] = lambda turn: True) -> Turn | None:

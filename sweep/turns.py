@@ -29,6 +29,11 @@ class Turn:
     def alone(self) -> bool:
         return self.shortages > 0
 
+    @property
+    def may_share(self) -> bool:
+        """A process: what a search suggested can be ended before those beside it."""
+        return not self.alone and not self.is_suggested
+
 
 class Waiting:
     """Turns in their order. Whether a trial's is among them takes no search."""

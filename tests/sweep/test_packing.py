@@ -73,7 +73,8 @@ with cluster(Resources(), None, 2) as where:
         with Launch(store.launches, "claims") as this:
             queue = TrialQueue(trials, store, RetryPolicy(), [], this.id, lambda key: 0)
             share = Share(1, 0, part * node.memory)
-            launch(queue, store, Corpora(folder), where, this, 60.0, work, lambda key: share)
+            each = lambda keys: share if len(keys) == 1 else None
+            launch(queue, store, Corpora(folder), where, this, 60.0, work, each)
         results = store.results(trial.key for trial in trials).values()
         times = sorted((result.started, result.finished) for result in results)
         found[part] = sum(after[0] < before[1] for before, after in zip(times, times[1:]))

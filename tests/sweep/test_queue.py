@@ -206,11 +206,11 @@ def test_others_are_handed_out_beside_one_in_their_order_as_long_as_they_fit(pla
         return trial.name.startswith("VAE")
 
     assert queue.next() == (place.trials[0], False)
-    assert queue.next_beside(fits) == place.trials[1]
-    assert queue.next_beside(fits) is None
+    assert queue.next_beside(place.trials[0], fits) == place.trials[1]
+    assert queue.next_beside(place.trials[0], fits) is None
     assert asked == ["VAE / seed 1", "LM / seed 0"]
     assert handed_out(queue) == [("LM / seed 0", False), ("LM / seed 1", False)]  # none has lost its place
-    assert queue.next_beside(fits) is None
+    assert queue.next_beside(place.trials[0], fits) is None
 
 
 def test_what_is_to_be_alone_or_was_suggested_is_handed_out_beside_none(place: Place) -> None:
@@ -218,7 +218,7 @@ def test_what_is_to_be_alone_or_was_suggested_is_handed_out_beside_none(place: P
     first, other = (trial for trial, _ in (queue.next(), queue.next()))  # type: ignore[misc]
     place.fail(first, place.ours, "out-of-memory")
     queue.ended(first.key)
-    assert queue.next_beside(lambda trial: True) is None
+    assert queue.next_beside(other, lambda trial: True) is None
     assert queue.next() == (first, True)
 
     class Search(Nothing):
@@ -230,9 +230,11 @@ def test_what_is_to_be_alone_or_was_suggested_is_handed_out_beside_none(place: P
     needs = dict.fromkeys((trial.key for trial in place.trials), 0).__getitem__
     searching = TrialQueue(place.trials[2:4], place.store, RetryPolicy(), [], place.ours.id, needs, Search())
     assert searching.next() == (other, False)
+    assert searching.next_beside(other, lambda trial: True) is None
     assert searching.next() == (place.trials[2], False)
     Search.left.append(first)
-    assert searching.next_beside(lambda trial: True) == place.trials[3]  # whatever comes is asked for at the next turn
+    # Whatever a search has to say is asked for at the next turn.
+    assert searching.next_beside(place.trials[2], lambda trial: True) == place.trials[3]
     assert searching.next() == (first, False)
 
 
