@@ -124,6 +124,19 @@ def num_batches(split: Split, size: int) -> int:
     return int((-(-counts // size)).sum())
 
 
+def excerpt(split: Split, size: int, count: int) -> Split:
+    """The sentences of so many full batches, evenly over those of all lengths and the longest among them.
+
+    The split itself if it has no more of them.
+    """
+    full = [
+        group for group in _groups(split, np.arange(split.num_sentences), lambda length: size) if len(group) == size
+    ]
+    if len(full) <= count:
+        return split
+    return split.subset(np.concatenate([full[-1 - step * len(full) // count] for step in range(count)]))
+
+
 def _training_groups(
     split: Split, size: int, generator: np.random.Generator, reshuffle: bool
 ) -> list[npt.NDArray[np.int64]]:

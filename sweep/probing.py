@@ -14,6 +14,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from math import prod
 from pathlib import Path
@@ -21,7 +22,7 @@ from typing import Any
 
 import torch
 
-from data.batch import batches_of_tokens, on_device, one_by_one
+from data.batch import batches_of_tokens, excerpt, on_device, one_by_one
 from data.cache import load
 from data.corpus import Corpus
 from data.files import LocalFiles
@@ -41,6 +42,8 @@ LEAST_STEPS = 3
 """That are timed, however long one takes."""
 SECONDS = 5.0
 """For which more steps are timed, while there are more."""
+BATCHES = 160
+"""That an epoch of a probe has: on a GPU it takes some until all of its steps are recorded."""
 LOOK = 0.5
 """Seconds between two looks whether a probe is to stop."""
 
@@ -107,9 +110,10 @@ def measure(config: TrialConfig, corpus: Corpus, device: str, *, graphs: bool = 
     Memory is that of the whole process, at its peak since it began.
     """
     training = prepare(config, corpus, device)
-    syllabus = syllabus_of(corpus, config.schedule, config.objective, config.train, config.seed)
     training.model.train()
-    _largest(training, syllabus, device)
+    _largest(training, _syllabus(config, corpus), device)
+    some = excerpt(corpus.splits["train"], config.train.batch_size, BATCHES)
+    syllabus = _syllabus(config, replace(corpus, splits={**corpus.splits, "train": some}))
     taken = steps_of(training.model, training.update, syllabus, graphs=graphs)
     for epoch in range(1, taken.ready_after + 1):
         for _ in taken.take(epoch, None):
@@ -137,6 +141,10 @@ def measure(config: TrialConfig, corpus: Corpus, device: str, *, graphs: bool = 
         "evaluate_rate": evaluate_rate,
         "environment": environment(torch.device(device)),
     }
+
+
+def _syllabus(config: TrialConfig, corpus: Corpus) -> Syllabus:
+    return syllabus_of(corpus, config.schedule, config.objective, config.train, config.seed)
 
 
 def _largest(training: Training, syllabus: Syllabus, device: str) -> None:

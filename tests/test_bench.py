@@ -149,14 +149,14 @@ def test_a_gpu_is_measured_on_a_machine_with_little_more_than_pytorch(tmp_path: 
     (tmp_path / "random").rename(tmp_path / "ptb")
     small = ["--device", "cpu", "--seconds", "0.3", "--size", "64", "--precisions", "fp32", "--minutes", "0.06"]
     where = ["--corpora", str(tmp_path), "--json", str(tmp_path / "gpu.json"), "--results", str(tmp_path / "results")]
-    asked = [*small, *where, "--together", "1", "3", "--cells", *cells]
+    asked = [*small, *where, "--together", "1", "3", "--processes", "2", "--cells", *cells]
     done = subprocess.run(
         [sys.executable, "-c", BARE.format(arguments=asked)], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
     found = json.loads((tmp_path / "gpu.json").read_text())
     assert [(row["cell"], row["loss"], row["gradient"]) for row in found["checked"]] == [(cell, 0, 0) for cell in cells]
-    arms = [("eager", 1), ("graphed", 1), ("graphed", 3)]
+    arms = [("eager", 1), ("graphed", 1), ("graphed", 3), ("processes", 2)]
     assert [(row["how"], row["trials"]) for row in found["rows"]] == [*arms, *arms]
     assert all(row["tokens_per_second"] > 0 for row in found["rows"])
     assert found["hours"]["fp32"] > 0

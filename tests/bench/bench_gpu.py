@@ -1,15 +1,17 @@
 """What a GPU makes of the paper's PTB table: whether it is right there, how fast, and the table itself.
 
     python -m tests.bench.bench_gpu [--corpora corpora] [--precisions fp32 tf32 bf16] [--together 1 2 5 10 20]
-        [--seconds 5] [--minutes 0] [--train-in fp32] [--results results] [--json FILE] [--device cuda]
+        [--processes 2 8] [--cells NAME ...] [--seconds 3] [--minutes 0] [--train-in fp32] [--results results]
+        [--json FILE] [--device cuda]
 
 For a machine that has PyTorch, NumPy, pydantic, safetensors and PyYAML, and neither Ray nor MLflow. Where PTB is not
 below --corpora, words at random of its sizes take its place, and no table is trained.
 
 1. Each method's bound and gradient on the GPU are held against those on the CPU, on the same noise, without dropout.
 2. Training tokens a second of each method: a trial by itself with its kernels launched one by one (eager), with a step
-   a launch (graphed), and so many side by side in this process; the part of what the same GPU makes of products of
-   large matrices; memory. From the best of them the hours that the 60 trials would take.
+   a launch (graphed), so many side by side in this process, and in a process for each (which take turns, unless MPS
+   runs there); the part of what the same GPU makes of products of large matrices; memory. From the best of them the
+   hours that the 60 trials would take.
 3. With --minutes, the table: as many trials side by side as was fastest, for so long; what is done, and the checkpoints
    of what is not, are in --results, from where any machine goes on (this again, or `sweep run ptb`; of another
    precision than fp32, `sweep run ptb train.precision=tf32`). `sweep table ptb` prints it.
@@ -45,7 +47,7 @@ from sweep.store import TrialStore
 from sweep.together import together
 from sweep.trial import prepare
 from sweep.work import Assignment, train
-from tests.bench.gpu_speed import ceiling, facts, measure
+from tests.bench.gpu_speed import ceiling, facts, measure, measure_processes, some_of
 
 CLOSE = 2e-4
 """Relative difference of a bound or a gradient's norm that float32 in another order may make."""
@@ -112,9 +114,12 @@ def check(cells: dict[str, TrialConfig], corpus: Corpus, device: str) -> list[di
     return rows
 
 
-def speeds(cells: dict[str, TrialConfig], corpus: Corpus, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """Each cell at each precision: eager, graphed, and so many side by side."""
+def speeds(
+    cells: dict[str, TrialConfig], corpus: Corpus, corpora: Path, options: argparse.Namespace
+) -> Iterator[dict[str, Any]]:
+    """Each cell at each precision: eager, graphed, so many side by side, and so many processes of one trial."""
     arms = [("eager", 1), *(("graphed", trials) for trials in options.together)]
+    arms += [("processes", trials) for trials in options.processes]
     for precision in options.precisions:
         most = ceiling(options.device, precision, options.size)
         for name, config in cells.items():
@@ -125,9 +130,13 @@ def speeds(cells: dict[str, TrialConfig], corpus: Corpus, options: argparse.Name
             for how, trials in arms:
                 row = {"cell": name, "precision": precision, "how": how, "trials": trials}
                 try:
-                    found = measure(at, corpus, options.device, how, trials, options.seconds)  # type: ignore[arg-type]
-                except torch.OutOfMemoryError:
-                    yield {**row, "failed": "out of memory"}
+                    found = (
+                        measure_processes(at, corpora, options.device, "graphed", trials, options.seconds)
+                        if how == "processes"
+                        else measure(at, corpus, options.device, how, trials, options.seconds)  # type: ignore[arg-type]
+                    )
+                except (torch.OutOfMemoryError, RuntimeError) as error:
+                    yield {**row, "failed": str(error).splitlines()[0]}
                     continue
                 # Three products of each weight a token: forward, and the gradients of input and weight.
                 part = 3 * operations * found.tokens_per_second / most
@@ -201,8 +210,9 @@ def main() -> None:
     parser.add_argument("--corpora", type=Path, default=Path("corpora"))
     parser.add_argument("--precisions", nargs="+", default=["fp32", "tf32", "bf16"])
     parser.add_argument("--together", nargs="+", type=int, default=[1, 2, 5, 10, 20])
+    parser.add_argument("--processes", nargs="*", type=int, default=[2, 8], help="of one trial each, side by side")
     parser.add_argument("--cells", nargs="+", metavar="NAME", help="which; all twelve by default")
-    parser.add_argument("--seconds", type=float, default=5.0, help="of each measurement")
+    parser.add_argument("--seconds", type=float, default=3.0, help="of each measurement")
     parser.add_argument("--minutes", type=float, default=0.0, help="of the table's training")
     parser.add_argument("--train-in", default="fp32", metavar="PRECISION", help="of the table, one of --precisions")
     parser.add_argument("--results", default="results")
@@ -222,7 +232,8 @@ def main() -> None:
         print(json.dumps(facts(options.device)))
         checked = check(cells, corpus, options.device)
         rows = []
-        for row in speeds(cells, corpus, options):
+        some = some_of(corpus, next(iter(cells.values())))
+        for row in speeds(cells, some, plan.corpora.folder, options):
             rows.append(row)
             print(line(row), flush=True)
         hours = {precision: estimate(rows, plan, precision) for precision in options.precisions}

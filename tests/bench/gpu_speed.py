@@ -1,12 +1,24 @@
-"""How many tokens a second a device trains on, of one trial and of several side by side in a process."""
+"""How many tokens a second a device trains on: one trial, several side by side in a process, or a process for each.
 
+`python -m tests.bench.gpu_speed` is one of those processes: what to train as a line of its input; it says when it is
+warm, begins at the next line, and says what it did.
+"""
+
+import json
+import subprocess
+import sys
 import threading
 import time
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
+from data.batch import excerpt
+from data.cache import load
 from data.corpus import Corpus
 from model import host
 from model.repeated import Repeated
@@ -16,6 +28,8 @@ from sweep.config import TrialConfig
 from sweep.trial import prepare
 
 How = Literal["eager", "graphed"]
+BATCHES = 160
+"""Of an epoch, evenly over the text's: enough for its mean length, and all steps are soon warm."""
 
 
 @dataclass
@@ -43,17 +57,32 @@ class Measured:
         return sum(each.steps for each in self.stretches) / self.seconds
 
 
-def measure(config: TrialConfig, corpus: Corpus, device: str, how: How, trials: int, seconds: float) -> Measured:
+def some_of(corpus: Corpus, config: TrialConfig) -> Corpus:
+    """What is trained on here."""
+    train = excerpt(corpus.splits["train"], config.train.batch_size, BATCHES)
+    return replace(corpus, splits={**corpus.splits, "train": train})
+
+
+def measure(
+    config: TrialConfig,
+    corpus: Corpus,
+    device: str,
+    how: How,
+    trials: int,
+    seconds: float,
+    begin: Callable[[], object] = lambda: None,
+) -> Measured:
     """Trials that differ in their seeds, each in a thread and on a stream of its own, once all are warm.
 
-    Raises whatever one of them raises, such as torch.OutOfMemoryError.
+    begin: called when they are, before the first begins. Raises whatever one of them raises, such as
+    torch.OutOfMemoryError.
     """
     host.set_up(1)
     if device == "cuda":
         host.empty_gpu_memory()
         torch.cuda.reset_peak_memory_stats()
     stretches, errors = [Stretch() for _ in range(trials)], list[BaseException]()
-    ready, ends = threading.Barrier(trials + 1), threading.Event()
+    ready, ends = threading.Barrier(trials + 1, begin), threading.Event()
 
     def train(seed: int) -> None:
         try:
@@ -82,6 +111,46 @@ def measure(config: TrialConfig, corpus: Corpus, device: str, how: How, trials: 
     found = Measured(time.perf_counter() - began, stretches)
     found.bytes = torch.cuda.max_memory_reserved() if device == "cuda" else 0
     return found
+
+
+def measure_processes(
+    config: TrialConfig, corpora: Path, device: str, how: How, trials: int, seconds: float
+) -> Measured:
+    """The same, each in a process of its own; all begin once the last is warm. Raises RuntimeError where one fails."""
+    with ExitStack() as stack:
+        command = [sys.executable, "-m", "tests.bench.gpu_speed"]
+        pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        processes = [stack.enter_context(subprocess.Popen(command, **pipes)) for _ in range(trials)]
+        for process in processes:
+            stack.callback(process.kill)
+
+        def each(line: str) -> list[str]:
+            """What each answers to a line that all are told first."""
+            for process in processes:
+                process.stdin.write(line + "\n")
+                process.stdin.flush()
+            return [process.stdout.readline() for process in processes]
+
+        given = {"config": config.document(), "corpora": str(corpora), "device": device, "how": how}
+        are_warm = all(each(json.dumps({**given, "seconds": seconds})))
+        answers = each("begin") if are_warm else []
+    if not answers or not all(answers):
+        raise RuntimeError("a process failed, as it says above")
+    found = [Measured(**json.loads(answer)) for answer in answers]
+    stretches = [Stretch(**each) for process in found for each in process.stretches]
+    return Measured(max(each.seconds for each in found), stretches, sum(each.bytes for each in found))
+
+
+def _one_of_many() -> None:
+    given = json.loads(sys.stdin.readline())
+    config = TrialConfig.parse(given["config"])
+    corpus = some_of(load(config.data, Path(given["corpora"])), config)
+
+    def begin() -> None:
+        print("warm", flush=True)
+        sys.stdin.readline()
+
+    print(json.dumps(asdict(measure(config, corpus, given["device"], given["how"], 1, given["seconds"], begin))))
 
 
 def _train(
@@ -145,3 +214,7 @@ def facts(device: str) -> dict[str, Any]:
         "cuda": torch.version.cuda,
         "cudnn": torch.backends.cudnn.version(),
     }
+
+
+if __name__ == "__main__":
+    _one_of_many()

@@ -14,6 +14,7 @@ from data.batch import (
     batches,
     batches_of_tokens,
     drawn_batches,
+    excerpt,
     num_batches,
     on_device,
     sequential_batches,
@@ -123,3 +124,17 @@ def test_moved_batches_are_the_same(split: Split) -> None:
             assert torch.equal(one.tokens, other.tokens)
             assert torch.equal(one.indices, other.indices)
     assert {batch.tokens.device.type for batch in on_device(made, torch.device("meta"))} == {"meta"}
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5])
+def test_an_excerpt_has_full_batches_evenly_over_all_lengths(count: int) -> None:
+    """Eight full batches: four of two words, two of three, two of five; the rest of each length is left out."""
+    lengths = [3] * 9 + [2] * 17 + [5] * 8 + [7] * 3
+    sentences = [np.full(length, number) for number, length in enumerate(lengths)]
+    split = Split(np.concatenate(sentences).astype(np.int32), np.cumsum([0, *lengths]))
+    some = excerpt(split, 4, count)
+    assert some.num_sentences == 4 * count
+    groups = [lengths[int(some.tokens[start])] for start in some.offsets[:-1:4]]
+    assert groups == {1: [5], 2: [5, 2], 3: [5, 3, 2], 5: [5, 5, 3, 2, 2]}[count]
+    assert len(set(some.tokens[some.offsets[:-1]])) == some.num_sentences
+    assert excerpt(split, 4, 8) is split
