@@ -29,7 +29,6 @@ def set_up(threads: int = 1) -> None:
     torch.set_num_threads(threads)
     keep_memory()
     choose_products()
-    multiply_on_gpu_in("ieee")
 
 
 @functools.cache
@@ -46,11 +45,13 @@ def keep_memory() -> None:
 
 @functools.cache
 def choose_products() -> None:
-    """Let oneDNN multiply float32 matrices if what it then gives is float32.
+    """Have a GPU multiply float32 matrices in float32, and on a CPU oneDNN if what it then gives is float32.
 
     PyTorch asks it only where a lower precision is allowed. A CPU with AVX-512 alone then still computes in float32,
     faster than MKL; one with AMX rounds to bfloat16. So the numbers decide, never the name of the setting.
     """
+    # Once in a process: a training beside this one may have a GPU do otherwise for the moment.
+    multiply_on_gpu_in("ieee")
     matmul = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
     matmul.fp32_precision = "bf16"
     if not multiplies_in_single(torch.mm):
