@@ -14,7 +14,7 @@ ifdef PYTEST
 	$(BIN)/python -m pytest $(PYTEST)
 else
 	$(BIN)/python -m pytest -n 2 -m "not slow and not long"
-	$(BIN)/python -m pytest -n 2 --dist loadfile --durations 10 -m "slow and not long"
+	$(BIN)/python -m pytest -n 3 --dist loadfile --durations 10 -m "slow and not long"
 endif
 
 lint: $(READY) ## format, style, types, and who may import whom

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model.host import GPU_CONTEXT, allocator_fraction
+from model.host import STREAMS
 from sweep.probe import Probe
 from sweep.resources import GRAIN, MARGIN, MOST_ON_A_GPU, WORKER, Cluster, Resources, Share, gpu_share, host_memory
 
@@ -164,3 +165,11 @@ def test_alone_is_with_no_other_on_the_device() -> None:
 def test_what_fits_nowhere_is_a_sentence(resources: Resources, expected: str) -> None:
     with pytest.raises(ValueError, match=expected):
         Cluster([CPU_NODE, GPU_NODE], resources)
+
+
+@pytest.mark.parametrize("together", [0, 33, "many"])
+def test_as_many_share_a_process_as_have_a_stream_each(together: object) -> None:
+    """PyTorch hands out the first stream again after 32."""
+    with pytest.raises(ValueError, match="together"):
+        Resources.model_validate({"together": together})
+    assert Resources(together=32).together == STREAMS
