@@ -4,8 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.host import GPU_CONTEXT, allocator_fraction
-from model.host import STREAMS
+from model.host import GPU_CONTEXT, STREAMS, allocator_fraction
 from sweep.probe import Probe
 from sweep.resources import GRAIN, MARGIN, MOST_ON_A_GPU, WORKER, Cluster, Resources, Share, gpu_share, host_memory
 
