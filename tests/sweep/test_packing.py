@@ -15,7 +15,7 @@ from sweep.config import TrialConfig
 from sweep.store import TrialStore
 from sweep.trial import run_trial
 from tests.faults.chaos import wait_for
-from tests.sweep.test_cli import Workplace, numbers
+from tests.sweep.test_cli import SPEC, Workplace, numbers
 
 pytestmark = pytest.mark.timeout(400)
 ROOT = Path(__file__).parents[2]
@@ -24,12 +24,13 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.slow
 def test_each_shape_is_probed_once_and_no_number_changes(tmp_path: Path, lines_corpus: Path) -> None:
     workplace = Workplace(tmp_path, lines_corpus)
+    workplace.write(SPEC.replace("    Inputless: {model: {inputs: none}}\n", ""))
     assert "unknown" in workplace.sweep_here("plan", "tiny.yaml").stdout
     first = workplace.sweep("run", "tiny.yaml", "resources=auto", "--no-tracking")
-    assert first.stderr.count("probe of ") == 4
-    assert "4/4 done" in first.stderr
+    assert first.stderr.count("probe of ") == 2
+    assert "2/2 done" in first.stderr
     probes = sorted((tmp_path / "results" / "probes").iterdir())
-    assert len(probes) == 4
+    assert len(probes) == 2
     assert all(folder.name.endswith("-cpu-1") and (folder / "result.json").exists() for folder in probes)
     trained, other = workplace.results(), TrialStore(tmp_path / "alone")
     for key, result in trained.items():
@@ -39,7 +40,7 @@ def test_each_shape_is_probed_once_and_no_number_changes(tmp_path: Path, lines_c
         assert alone.key == key
     grown = workplace.sweep("run", "tiny.yaml", "resources=auto", "seeds=2", "--no-tracking")
     assert "probe of " not in grown.stderr
-    assert len(workplace.results()) == 8
+    assert len(workplace.results()) == 4
     planned = workplace.sweep_here("plan", "tiny.yaml", "seeds=3").stdout
     assert "unknown" not in planned
     assert "measured on " in planned
