@@ -30,7 +30,7 @@ from data.corpus import Corpus, CorpusConfig
 from model import host
 from sweep.claims import Launch
 from sweep.ending import ended_in_good_order
-from sweep.groups import ShareOf, next_group
+from sweep.groups import Groups, ShareOf
 from sweep.placing import Placing
 from sweep.queue import TrialQueue
 from sweep.record import EpochRecord, FailureKind
@@ -68,9 +68,11 @@ def launch(
     share_of: that of unmeasured trials by default.
     """
 
+    groups = Groups(queue, where, share_of or (lambda keys: where.share_together([None for _ in keys])))
+
     def assignments() -> Mapping[str, Any] | None:
         """What a worker is given to do, if anything is to be done now."""
-        found = next_group(queue, where, share_of or (lambda keys: where.share_together([None for _ in keys])))
+        found = groups.next()
         if found is None:
             return None
         trials, share = found

@@ -55,7 +55,7 @@ class Resources(BaseModel):
     @classmethod
     def _auto_is_measured(cls, value: object) -> object:
         if isinstance(value, str) and value != "auto":
-            raise ValueError("give auto, or the fields cpu, gpu and probe")
+            raise ValueError("give auto, or the fields cpu, gpu, probe, together and graphs")
         return {"probe": True} if value == "auto" else value
 
     @field_validator("gpu")

@@ -13,7 +13,7 @@ from sweep.config import TrialConfig
 from sweep.plan import make_plan
 from sweep.spec import SweepSpec
 from sweep.store import TrialStore
-from tests.bench.bench_gpu import write_words_at_random
+from tests.bench.bench_gpu import cells_of, estimate, side_by_side, write_words_at_random
 from tests.bench.gpu_arithmetic import GPUS, step_of
 from tests.bench.slots import Slept, measured
 from tests.faults.chaos import SMALL
@@ -187,3 +187,29 @@ def test_the_arithmetic_of_a_gpu_is_that_of_its_assumptions(precision: str) -> N
         assert step.together(1) == step.graphed
     # 736 words, of which each is multiplied by each weight three times, and their logits, which pass five times.
     assert one.work == pytest.approx(6 * 736 * 5.7e6 / gpu.large + 5 * 736 * 10_000 * gpu.size / 3.6e12)
+
+
+def test_what_failed_on_a_gpu_is_not_the_fastest(tmp_path: Path) -> None:
+    write_words_at_random(tmp_path, 0.001)
+    (tmp_path / "random").rename(tmp_path / "ptb")
+    plan = make_plan(SweepSpec.load("ptb"), tmp_path)
+    config = TrialConfig.parse(plan.record.trials[0].config)
+    tokens = 5 * 30 * plan.corpora(config.data).splits["train"].num_tokens
+
+    def row(cell: str, trials: int, speed: float) -> dict[str, object]:
+        measured = {"tokens_per_second": speed} if speed else {"failed": "out of memory"}
+        return {"cell": cell, "precision": "fp32", "how": "graphed", "trials": trials, **measured}
+
+    rows = [
+        row("a", 1, 10.0),
+        row("a", 5, 40.0),
+        row("a", 20, 50.0),
+        row("b", 1, 5.0),
+        row("b", 5, 8.0),
+        row("b", 20, 0),
+    ]
+    assert len(cells_of(plan)) == 12
+    assert estimate(rows, plan, "fp32") == pytest.approx(tokens * (1 / 50 + 1 / 8) / 3600)
+    assert side_by_side(rows, "fp32") == 5
+    failed = [row("a", 1, 0)]
+    assert (estimate(failed, plan, "fp32"), side_by_side(failed, "fp32")) == (math.inf, 1)

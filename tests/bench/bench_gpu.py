@@ -19,6 +19,7 @@ below --corpora, words at random of its sizes take its place, and no table is tr
 
 import argparse
 import json
+import math
 import os
 import tempfile
 import threading
@@ -135,7 +136,7 @@ def speeds(
                         if how == "processes"
                         else measure(at, corpus, options.device, how, trials, options.seconds)  # type: ignore[arg-type]
                     )
-                except (torch.OutOfMemoryError, RuntimeError) as error:
+                except RuntimeError as error:  # memory that has run out among them
                     yield {**row, "failed": str(error).splitlines()[0]}
                     continue
                 # Three products of each weight a token: forward, and the gradients of input and weight.
@@ -157,19 +158,16 @@ def line(row: dict[str, Any]) -> str:
 
 
 def estimate(rows: Sequence[dict[str, Any]], plan: Plan, precision: str) -> float:
-    """Hours of training of the cells on this device, each as it was fastest, all its trials to the last epoch."""
+    """Hours of training of the cells on this device, each as it was fastest, all its trials to the last epoch.
+
+    Infinite where nothing of a cell could be measured.
+    """
     config, seeds = TrialConfig.parse(plan.record.trials[0].config), len(plan.record.trials) // len(cells_of(plan))
     tokens = seeds * config.train.epochs * plan.corpora(config.data).splits["train"].num_tokens
     cells = {row["cell"] for row in rows}
-    best = {
-        cell: max(
-            row["tokens_per_second"]
-            for row in rows
-            if row["cell"] == cell and row["precision"] == precision and "failed" not in row
-        )
-        for cell in cells
-    }
-    return sum(tokens / speed for speed in best.values()) / 3600
+    found = [row for row in rows if row["precision"] == precision and "failed" not in row]
+    best = [max((row["tokens_per_second"] for row in found if row["cell"] == cell), default=0.0) for cell in cells]
+    return sum(tokens / speed if speed else math.inf for speed in best) / 3600
 
 
 def side_by_side(rows: Sequence[dict[str, Any]], precision: str) -> int:
@@ -178,8 +176,9 @@ def side_by_side(rows: Sequence[dict[str, Any]], precision: str) -> int:
     for row in rows:
         if row["how"] == "graphed" and row["precision"] == precision and "failed" not in row:
             seconds.setdefault(row["trials"], []).append(1 / row["tokens_per_second"])
-    most = max(len(each) for each in seconds.values())
-    return min((trials for trials in seconds if len(seconds[trials]) == most), key=lambda trials: sum(seconds[trials]))
+    most = max((len(each) for each in seconds.values()), default=0)
+    whole = {trials: sum(each) for trials, each in seconds.items() if len(each) == most}
+    return min(whole, key=whole.__getitem__, default=1)
 
 
 def train_table(plan: Plan, options: argparse.Namespace, at_once: int) -> None:

@@ -12,10 +12,11 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
 def test_a_process_of_several_is_killed(tmp_path: Path, chaos_corpora: Path, undisturbed: Undisturbed) -> None:
-    """All of its four that have not ended are lost, and each goes on from its checkpoint."""
+    """All eight run at once. All of its four that have not ended are lost, and each goes on from its checkpoint."""
     sweep = Sweep(tmp_path / "chaos", chaos_corpora)
     with ended(sweep.start("resources.together=4")) as process:
         wait_for(lambda: sweep.progress() > 4 and len(sweep.workers()) == 2)
+        assert len(sweep.store.files.names("trials")) == 8
         os.kill(sweep.workers()[0], signal.SIGKILL)
         sweep.finish(process)
     assert 2 <= sweep.said().count("worker-lost") <= 4

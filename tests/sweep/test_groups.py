@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from sweep.claims import Launch
-from sweep.groups import ShareOf, next_group
+from sweep.groups import Groups, ShareOf
 from sweep.queue import TrialQueue
 from sweep.record import WantedTrial
 from sweep.resources import Cluster, Resources, Share
@@ -26,8 +26,8 @@ def queue(tmp_path: Path) -> Iterator["TrialQueue[object]"]:
 
 def sizes(queue: "TrialQueue[object]", where: Cluster, share_of: ShareOf) -> list[tuple[int, Share]]:
     """Of all groups, which come in the order of the trials."""
-    found, handed_out = [], []
-    while (group := next_group(queue, where, share_of)) is not None:
+    found, handed_out, groups = [], [], Groups(queue, where, share_of)
+    while (group := groups.next()) is not None:
         found.append((len(group[0]), group[1]))
         handed_out += group[0]
     assert handed_out == TRIALS
@@ -40,7 +40,7 @@ def at_most(most: int) -> ShareOf:
 
 @pytest.mark.parametrize(
     ("gpus", "most", "expected"),
-    [(1, 1, [1] * 10), (1, 4, [4, 4, 2]), (1, 20, [10]), (2, 20, [5, 3, 1, 1]), (4, 4, [3, 2, 2, 1, 1, 1])],
+    [(1, 1, [1] * 10), (1, 4, [4, 4, 2]), (1, 20, [10]), (2, 20, [5, 5]), (2, 3, [3, 3, 2, 2]), (4, 4, [3, 3, 2, 2])],
 )
 def test_as_many_as_fit_and_each_device_has_its_part(
     queue: "TrialQueue[object]", gpus: int, most: int, expected: list[int]
@@ -51,9 +51,10 @@ def test_as_many_as_fit_and_each_device_has_its_part(
 
 def test_what_is_to_be_alone_has_all_of_its_device(queue: "TrialQueue[object]") -> None:
     where = Cluster([Share(16, 1, 64 * GIB)], Resources())
-    [first, *_], _ = next_group(queue, where, at_most(2))
+    groups = Groups(queue, where, at_most(2))
+    [first, *_], _ = groups.next()
     queue.lost(first.key, "out-of-memory", "no room", "here")
-    others = [next_group(queue, where, at_most(2)) for _ in range(4)]
+    others = [groups.next() for _ in range(4)]
     assert [len(group[0]) for group in others if group] == [2, 2, 2, 2]
-    assert next_group(queue, where, at_most(2)) == ([first], where.alone(Share(1, 0.1)))
-    assert next_group(queue, where, at_most(2)) is None
+    assert groups.next() == ([first], where.alone(Share(1, 0.1)))
+    assert groups.next() is None

@@ -40,7 +40,7 @@ def test_the_scarcest_thing_decides_how_many_fit(share: Share, node: Share, time
 def test_auto_in_place_of_fields() -> None:
     assert Resources.model_validate("auto", strict=True) == Resources(probe=True)
     assert not Resources().probe
-    with pytest.raises(ValueError, match="give auto, or the fields cpu, gpu and probe"):
+    with pytest.raises(ValueError, match="give auto, or the fields cpu, gpu, probe, together and graphs"):
         Resources.model_validate("atuo", strict=True)
 
 

@@ -296,7 +296,7 @@ WRONG = {
     ),
     "resources by a wrong name": (
         ("seeds: 2", "resources: atuo"),
-        "spec.yaml:13: resources: give auto, or the fields cpu, gpu and probe, not 'atuo'",
+        "spec.yaml:13: resources: give auto, or the fields cpu, gpu, probe, together and graphs, not 'atuo'",
     ),
     "a label that is no patch": (
         ("LM: {model: lstm_lm, schedule: constant}", "LM: lstm_lm"),
